@@ -1,0 +1,49 @@
+# make demo: the main job, no keys needed.  make test: the tests.  Both set up .venv first.
+PYTHON ?= python3
+BIN := .venv/bin
+READY := .venv/.ready
+
+.PHONY: demo check test test-real soak lock bench-latency bench-idle bench-backtest clean
+
+demo: $(READY)
+	@$(BIN)/runwarden demo
+
+check: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+test: $(READY)
+	$(BIN)/pytest -m "not real"
+
+test-real: $(READY)
+	$(BIN)/pytest -m real -rs
+
+soak: $(READY)
+	$(BIN)/python -m benchmarks.kills --kills 200
+
+bench-latency: $(READY)
+	$(BIN)/python -m benchmarks.latency
+
+bench-idle: $(READY)
+	$(BIN)/python -m benchmarks.idle
+
+bench-backtest: $(READY)
+	$(BIN)/python -m benchmarks.backtest_speed
+
+$(READY): requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Runwarden needs Python 3.11 or newer; name one: make PYTHON=python3.12"; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' || { echo "this Python lacks venv; on Debian or Ubuntu: apt-get install python3-venv"; exit 1; }
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $(READY)
+
+# The lock holds versions and hashes for every platform, and no download addresses.
+lock:
+	$(BIN)/pip install --quiet uv
+	$(BIN)/uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header -o requirements.lock
+
+clean:
+	rm -rf .venv build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis out

@@ -1,0 +1,396 @@
+"""The one baseline of all series of all runs: a ring of the last 256 finite values per series, its median and MAD, scores.
+
+What: values are put on the scale of their role (log; asinh for a series that was seen non-positive), so that a deviation
+is relative. Median and 1.4826 MAD are refreshed at fixed counts of values (every 8 up to 256, then every 32), and every value
+is scored against the last refresh before it: score, then learn. A one-sided CUSUM runs over the clipped scores in
+integers, so its vectorised form S - cummin(S) equals the recursion bit for bit however the rows are cut.
+Why: one pass over all series costs what one series would; scores are a pure function of the values before.
+Bounds: about 1.1 kB per series; temporary memory is proportional to the values of one call, which the caller cuts.
+Source: median and MAD of a block (Rousseeuw and Croux 1993), CUSUM (Page 1954).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+Floats: TypeAlias = npt.NDArray[np.float64]
+Singles: TypeAlias = npt.NDArray[np.float32]
+Ints: TypeAlias = npt.NDArray[np.int64]
+Bools: TypeAlias = npt.NDArray[np.bool_]
+
+WINDOW: Final = 256
+REFRESH: Final = 32
+EARLY: Final = 8
+WIDEN: Final = 8  # a scale of n < 256 values is taken 1 + 8 / n as large
+SHORT: Final = 64  # length of the median that divergence looks at
+FIXED: Final = 1 << 20  # units of the integer CUSUM per standard deviation
+CLIP: Final = 3.0
+TINY: Final = 1e-300  # what a time or a norm of zero counts as
+HUGE: Final = 1e300
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tuning:
+    """How a series is scored. floor: least scale, in log units; k: CUSUM allowance; sign: -1 where a fall is bad;
+    history_cap: how far, in log units, the median of 256 values ago may lift the reference (0: not at all);
+    signed: whether a non-positive value moves the series to the asinh scale.
+    """
+
+    floor: float
+    k: float
+    sign: int = 1
+    history_cap: float = 0.0
+    signed: bool = False
+
+
+@dataclass(slots=True, kw_only=True)
+class Scores:
+    """Scores of n values in segments, one segment per series.
+
+    slot, start, length: int64[segments]. n: int64[n], finite values of the series before this one. y: the value on its
+    scale. m, ref, s: median, reference (at least m) and scale before it, NaN before 8 values. z = (y - m) / s.
+    step: int64[n], CUSUM increments; g: int64[n], the CUSUM after the value; both in 1 / 2**20.
+    wide: float64[n], factor on effect gates. tail: segment → the values before it where the ring no longer has them.
+    edge_*: for every refresh in this call its segment, count and the median of the last 64 values (NaN before 64).
+    """
+
+    slot: Ints
+    start: Ints
+    length: Ints
+    n: Ints
+    y: Floats
+    m: Floats
+    ref: Floats
+    s: Floats
+    z: Floats
+    step: Ints
+    g: Ints
+    wide: Floats
+    tail: dict[int, Singles]
+    edge_segment: Ints
+    edge_count: Ints
+    edge_median: Floats
+
+
+def cusum(step: Ints, g: int) -> Ints:
+    """The one-sided CUSUM max(0, g + step) along one series, beginning at `g`."""
+    total = np.cumsum(step) + g
+    return total - np.minimum(np.minimum.accumulate(total), 0)
+
+
+def _ordinal(count: Ints) -> Ints:
+    """How many refreshes a series of `count` values has behind it."""
+    return np.where(count < WINDOW, count // EARLY, WINDOW // EARLY + (count - WINDOW) // REFRESH)
+
+
+def _count_at(ordinal: Ints) -> Ints:
+    """The count of values at a refresh: 8, 16, 24, …, 256, 288, …"""
+    first = WINDOW // EARLY
+    return np.where(ordinal <= first, ordinal * EARLY, WINDOW + (ordinal - first) * REFRESH)
+
+
+def _size_at(count: Ints) -> Ints:
+    """How many of the last values a refresh looks at: all of the first 32, then at least 32, a quarter of all, 256.
+
+    A young series falls steeply: its whole past would say that it is noisy.
+    """
+    return np.minimum(np.maximum(np.minimum(count, REFRESH), count // 4), WINDOW)
+
+
+def _spread(starts: Ints, lengths: Ints) -> tuple[Ints, Ints]:
+    """Ragged ranges: for every element which range it is in, and its value start + offset."""
+    owner = np.repeat(np.arange(lengths.size), lengths)
+    offset = np.arange(owner.size) - np.repeat(np.cumsum(lengths) - lengths, lengths)
+    return owner, starts[owner] + offset
+
+
+def _asinh(values: Floats | np.float64, unit: float) -> Floats:
+    with np.errstate(over="ignore"):
+        return np.arcsinh(np.clip(values / unit, -HUGE, HUGE))
+
+
+class Bank:
+    """The state of all series, as columns; a series is a slot."""
+
+    _COLUMNS: Final = (
+        ("ring", np.float32, WINDOW, np.inf),
+        ("past", np.float32, WINDOW // REFRESH, np.nan),
+        ("count", np.int64, 0, 0),
+        ("fresh", np.int64, 0, 0),  # gates are wide below this count
+        ("g", np.int64, 0, 0),
+        ("m", np.float32, 0, np.nan),
+        ("s", np.float32, 0, np.nan),
+        ("old", np.float32, 0, np.nan),  # median of 256 values before the last refresh
+        ("unit", np.float64, 0, 0.0),  # of the asinh scale; 0: log scale
+    )
+
+    def __init__(self, fresh_factor: float) -> None:
+        self._factor = fresh_factor
+        self._free: list[int] = []
+        self._size = 0
+        self.ring: Singles
+        self.past: Singles
+        self.count: Ints
+        self.fresh: Ints
+        self.g: Ints
+        self.m: Singles
+        self.s: Singles
+        self.old: Singles
+        self.unit: Floats
+        self._floor = np.zeros(0)
+        self._k = np.zeros(0, np.int64)
+        self._sign = np.zeros(0)
+        self._cap = np.zeros(0)
+        for name, kind, width, fill in self._COLUMNS:
+            setattr(self, name, np.full((0, width) if width else 0, fill, kind))
+
+    def add(self, tuning: Tuning) -> int:
+        """Give a new series a slot."""
+        if not self._free:
+            self._grow()
+        slot = self._free.pop()
+        for name, _, _, fill in self._COLUMNS:
+            getattr(self, name)[slot] = fill
+        self._floor[slot] = tuning.floor
+        self._k[slot] = round(tuning.k * FIXED)
+        self._sign[slot] = tuning.sign
+        self._cap[slot] = tuning.history_cap
+        return slot
+
+    def drop(self, slot: int) -> None:
+        """Take the slot back."""
+        self._free.append(slot)
+
+    def _grow(self) -> None:
+        more = max(64, self._size // 2)
+        for name, kind, width, fill in self._COLUMNS:
+            block = np.full((more, width) if width else more, fill, kind)
+            setattr(self, name, np.concatenate([getattr(self, name), block]))
+        for name in ("_floor", "_k", "_sign", "_cap"):
+            column = getattr(self, name)
+            setattr(self, name, np.concatenate([column, np.zeros(more, column.dtype)]))
+        self._free.extend(range(self._size + more - 1, self._size - 1, -1))
+        self._size += more
+
+    def restart(self, slot: int, rows: int) -> None:
+        """Begin a new attempt: level and scale stay, the CUSUM begins again, gates are wide for `rows` values."""
+        self.g[slot] = 0
+        self.fresh[slot] = self.count[slot] + rows
+
+    def sign_scale(self, slot: int, value: float) -> None:
+        """Move a log series to asinh(value / unit), unit its median size so far, because `value` is not positive."""
+        known = self.ring[slot, : min(int(self.count[slot]), WINDOW)].astype(np.float64)
+        unit = max(float(np.exp(np.median(known))) if known.size else abs(value), TINY)
+        level = min(float(np.exp(float(self.m[slot]))) / unit, HUGE)
+        self.s[slot] *= level / np.hypot(1.0, level)  # the derivative of the change of scale
+        self.ring[slot, : known.size] = _asinh(np.exp(known), unit)
+        for column in (self.past, self.m, self.old):
+            column[slot] = _asinh(np.exp(column[slot].astype(np.float64)), unit)
+        self.unit[slot] = unit
+
+    def scale(self, slot: int, value: float) -> float:
+        """`value` on the scale of the series."""
+        if self.unit[slot] > 0:
+            return float(_asinh(np.float64(value), float(self.unit[slot])))
+        return float(self._sign[slot]) * float(np.log(max(value, TINY)))
+
+    def unscale(self, slot: int, y: float) -> float:
+        """The value whose place on the scale is `y`."""
+        with np.errstate(over="ignore"):
+            if self.unit[slot] > 0:
+                return float(self.unit[slot] * np.sinh(y))
+            return float(np.exp(self._sign[slot] * y))
+
+    def _scaled(self, values: Floats, slot: Ints, start: Ints, length: Ints, owner: Ints) -> Floats:
+        y = np.log(np.maximum(values, TINY))
+        sign = self._sign[slot]
+        if (sign < 0).any():
+            y *= sign[owner]
+        for i in np.flatnonzero(self.unit[slot] > 0):
+            part = slice(start[i], start[i] + length[i])
+            y[part] = _asinh(values[part], float(self.unit[slot[i]]))
+        return y
+
+    def score(self, slot: Ints, length: Ints, values: Floats) -> Scores:
+        """Score finite `values`, in segments of `length` (> 0) values for distinct slots, then learn them."""
+        start = np.cumsum(length) - length
+        before = self.count[slot]
+        owner = np.repeat(np.arange(slot.size), length)
+        n = np.arange(values.size) + (before - start)[owner]
+        y = self._scaled(values, slot, start, length, owner)
+        small = y.astype(np.float32)
+
+        done = _ordinal(before)
+        due = _ordinal(before + length) - done
+        edge_owner, edge_ordinal = _spread(done + 1, due)
+        edge_count = _count_at(edge_ordinal)
+        edges = _Edges(edge_owner, edge_count, due)
+        m, s, recent = self._refresh(edges, slot, before, start, small)
+        old = self._remember(edges, slot, done, m)
+
+        # One table per segment: the state before the call, then each refresh; a value looks up the last one before it.
+        base = np.cumsum(due + 1) - (due + 1)
+        at = base[owner] + _ordinal(n) - done[owner]
+        table = np.empty((4, int((due + 1).sum())), np.float64)
+        place = np.arange(edge_owner.size) + edge_owner + 1
+        for row, (state, new) in enumerate(((self.m, m), (self.s, s), (self.old, old))):
+            table[row, base] = state[slot]
+            table[row, place] = new
+        cap = np.repeat(self._cap[slot], due + 1)
+        table[3] = np.fmax(table[0], np.minimum(table[2], table[0] + cap))
+        m_at, s_at, ref = table[0][at], table[1][at], table[3][at]
+
+        wide = np.ones(values.size)
+        fresh = self.fresh[slot]
+        if (fresh > before).any():
+            wide[n < fresh[owner]] = self._factor
+            s_at = s_at * wide
+        z = (y - m_at) / s_at
+        zr = (y - ref) / s_at
+        np.nan_to_num(zr, copy=False, nan=0.0)
+        np.clip(zr, -CLIP, CLIP, out=zr)
+        step = np.rint(zr * FIXED).astype(np.int64) - self._k[slot][owner]
+        g = self._cusum(step, slot, start, owner)
+
+        tail = {int(i): self._tail(int(slot[i]), int(before[i])) for i in np.flatnonzero(length > WINDOW // 2)}
+        self._learn(slot, start, length, before, small)
+        last = base + due
+        self.m[slot], self.s[slot], self.old[slot] = table[0][last], table[1][last], table[2][last]
+        self.g[slot] = g[start + length - 1]
+        self.count[slot] = before + length
+        return Scores(
+            slot=slot, start=start, length=length, n=n, y=y, m=m_at, ref=ref, s=s_at, z=z, step=step, g=g, wide=wide,
+            tail=tail, edge_segment=edge_owner, edge_count=edge_count, edge_median=recent,
+        )  # fmt: skip
+
+    def _cusum(self, step: Ints, slot: Ints, start: Ints, owner: Ints) -> Ints:
+        total = np.cumsum(step)
+        total += (self.g[slot] - (total[start] - step[start]))[owner]
+        # Each segment lies below the one before, so one running minimum serves all of them; integers lose nothing.
+        shift = (int(total.max()) - min(int(total.min()), 0) + 1) * owner
+        low = np.minimum.accumulate(total - shift) + shift
+        return total - np.minimum(low, 0)
+
+    def _refresh(
+        self, edges: _Edges, slot: Ints, before: Ints, start: Ints, small: Singles
+    ) -> tuple[Singles, Singles, Floats]:
+        """Median and scale at every refresh, and the median of the last 64 values."""
+        m = np.empty(edges.owner.size, np.float32)
+        s = np.empty(edges.owner.size, np.float32)
+        recent = np.full(edges.owner.size, np.nan)
+        if not edges.owner.size:
+            return m, s, recent
+        first = edges.count - WINDOW
+        size = _size_at(edges.count)
+        inside = first >= before[edges.owner]
+        age = np.arange(WINDOW - 1, -1, -1)
+        where = np.flatnonzero(inside)
+        if where.size:
+            owner = edges.owner[where]
+            views = np.lib.stride_tricks.sliding_window_view(small, WINDOW)
+            window = views[start[owner] + first[where] - before[owner]]
+            recent[where] = _middle(np.sort(window[:, -SHORT:], axis=1), SHORT)
+            young = np.flatnonzero(size[where] < WINDOW)
+            window[young] = np.where(age < size[where[young], None], window[young], np.inf)
+            m[where], s[where] = _level(window, size[where])
+        where = np.flatnonzero(~inside)
+        if where.size:
+            owner, count = edges.owner[where], edges.count[where]
+            window = self.ring[slot[owner]]
+            begin = np.maximum(before[owner], count - WINDOW)
+            row, index = _spread(begin, count - begin)
+            window[row, index % WINDOW] = small[(start - before)[owner][row] + index]
+            last = window[np.arange(where.size)[:, None], (count[:, None] - SHORT + np.arange(SHORT)) % WINDOW]
+            recent[where] = np.where(count >= SHORT, _middle(np.sort(last, axis=1), SHORT), np.nan)
+            young = np.flatnonzero(size[where] < WINDOW)
+            old = (count[young, None] - 1 - np.arange(WINDOW)) % WINDOW >= size[where[young], None]
+            window[young] = np.where(old, np.inf, window[young])
+            m[where], s[where] = _level(window, size[where])
+        s = np.maximum(s, self._floor[slot][edges.owner].astype(np.float32))
+        return m, s, recent
+
+    def _remember(self, edges: _Edges, slot: Ints, done: Ints, m: Singles) -> Singles:
+        """The median 256 values before every refresh (NaN where there is none), keeping the new ones for later."""
+        old = np.full(m.size, np.nan, np.float32)
+        regular = edges.count % REFRESH == 0
+        keep = WINDOW // REFRESH
+        ordinal = edges.count // REFRESH
+        begin = np.repeat(np.cumsum(edges.due) - edges.due, edges.due)
+        there = begin + _ordinal(np.maximum(edges.count - WINDOW, 0)) - done[edges.owner] - 1
+        here = np.flatnonzero(regular & (there >= begin))
+        old[here] = m[there[here]]
+        away = np.flatnonzero(regular & (there < begin))
+        old[away] = self.past[slot[edges.owner[away]], ordinal[away] % keep]
+        final = _count_at(done + edges.due)[edges.owner]
+        last = edges.count > final - WINDOW
+        put = np.flatnonzero(regular & last)
+        self.past[slot[edges.owner[put]], ordinal[put] % keep] = m[put]
+        return old
+
+    def _learn(self, slot: Ints, start: Ints, length: Ints, before: Ints, small: Singles) -> None:
+        kept = np.minimum(length, WINDOW)
+        skip = length - kept
+        owner, offset = _spread(skip, kept)
+        self.ring[slot[owner], (before[owner] + offset) % WINDOW] = small[start[owner] + offset]
+
+    def _tail(self, slot: int, count: int) -> Singles:
+        kept = min(count, WINDOW)
+        return self.ring[slot, np.arange(count - kept, count) % WINDOW]
+
+    def history(self, scores: Scores, segment: int) -> Singles:
+        """Up to 128 values (on the scale of the series, oldest first) before a segment of the last call."""
+        if segment in scores.tail:
+            return scores.tail[segment][-WINDOW // 2 :]
+        slot = int(scores.slot[segment])
+        before = int(self.count[slot] - scores.length[segment])
+        kept = min(before, WINDOW // 2)
+        return self.ring[slot, np.arange(before - kept, before) % WINDOW]
+
+    def dump(self, slot: int) -> tuple[list[object], bytes]:
+        """The state of one series: small values, and the ring with the past medians as little-endian float32."""
+        small: list[object] = [getattr(self, name)[slot].item() for name, _, width, _ in self._COLUMNS if not width]
+        kept = min(int(self.count[slot]), WINDOW)
+        return small, np.concatenate([self.past[slot], self.ring[slot, :kept]]).astype("<f4").tobytes()
+
+    def load(self, slot: int, small: list[object], blob: bytes) -> None:
+        """Put back what `dump` gave."""
+        for (name, *_), value in zip([c for c in self._COLUMNS if not c[2]], small, strict=True):
+            getattr(self, name)[slot] = value
+        both = np.frombuffer(blob, "<f4")
+        keep = WINDOW // REFRESH
+        self.past[slot] = both[:keep]
+        self.ring[slot, : both.size - keep] = both[keep:]
+
+
+@dataclass(frozen=True, slots=True)
+class _Edges:
+    """The refreshes of a call. owner: their segment; count: values of the series then; due: how many per segment."""
+
+    owner: Ints
+    count: Ints
+    due: Ints
+
+
+def _middle(ordered: Singles, size: int) -> Floats:
+    """Median of each row of `size` ordered values."""
+    return (ordered[:, (size - 1) // 2].astype(np.float64) + ordered[:, size // 2]) / 2
+
+
+def _level(window: Singles, size: Ints) -> tuple[Floats, Floats]:
+    """Median and 1.4826 MAD of each row, whose values beyond `size` are +inf; the scale of a small sample is widened.
+
+    np.sort on float32 rows is several times faster than np.partition or np.median.
+    """
+    row = np.arange(size.size)
+    low, high = (size - 1) // 2, size // 2
+    ordered = np.sort(window, axis=1)
+    m = (ordered[row, low].astype(np.float64) + ordered[row, high]) / 2
+    np.subtract(ordered, m[:, None].astype(np.float32), out=ordered)
+    np.abs(ordered, out=ordered)
+    ordered.sort(axis=1)
+    mad = (ordered[row, low].astype(np.float64) + ordered[row, high]) / 2
+    return m, 1.4826 * mad * np.where(size < WINDOW, 1 + WIDEN / size, 1.0)

@@ -1,0 +1,90 @@
+"""Loss above its level: a one-step outlier is a notice, a persistent rise is a page.
+
+On healthy runs 99 % of the loss outliers are one step long, so no single value pages. The page is a CUSUM against the
+larger of the level now and 256 values ago, with an effect gate. A young series falls steeply, so its level lags and its
+spread is mostly trend: there values are also held against the 8 before them, with the spread of differences, and the
+median of 8 against the best so far. Bound: +10 % of one step is below the noise of real runs and is not looked for.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from detectors.baseline import EARLY, FIXED, REFRESH, Bools
+from detectors.condition import LevelDetector, Verdict, in_sigmas
+from detectors.scored import Round, Stretch
+from detectors.types import Kind, Role
+
+_OUTLIER, _CUSUM, _EARLY_LEVEL, _EARLY_OUTLIER = range(4)
+
+
+class LossSpike(LevelDetector):
+    """See the module."""
+
+    kind = Kind.LOSS_SPIKE
+    roles = (Role.LOSS,)
+    reasons = (("outlier", "sigma"), ("cusum", "cusum"), ("early_level", "ratio"), ("early_outlier", "sigma"))
+
+    def candidates(self, round_: Round, values: slice) -> Bools:
+        """Outliers, large CUSUMs and all young values."""
+        s, x = self.settings, round_.scores
+        hot: Bools = x.z[values] > s.loss_notice_z
+        hot |= x.g[values] >= s.loss_h * FIXED
+        hot |= x.n[values] < s.loss_young_rows
+        return hot
+
+    def verdict(self, x: Stretch, round_: Round) -> Verdict:  # noqa: ARG002
+        """Notices for outliers, pages for a risen level."""
+        s = self.settings
+        above = x.y - x.m
+        outlier = (x.z > s.loss_notice_z) & (above > np.log1p(s.loss_notice_gate) * x.wide)
+        v = Verdict(
+            severity=outlier.astype(np.int8),
+            reason=np.zeros(x.y.size, np.int8),
+            score=x.z.copy(),
+            level=x.m.copy(),
+            width=np.maximum(2 * x.s, 0.6 * np.log1p(s.loss_gate)),
+        )
+        if x.n[0] < s.loss_young_rows:
+            self._young_outliers(x, v)
+        at = np.flatnonzero(x.g >= s.loss_h * FIXED)
+        if at.size:
+            effect = np.median(x.last(at, 4), axis=1) - x.ref[at]
+            at = at[effect >= np.log1p(s.loss_gate) * x.wide[at]]
+            v.severity[at], v.reason[at], v.score[at], v.level[at] = 2, _CUSUM, in_sigmas(x.g[at]), x.ref[at]
+        if x.n[0] < s.loss_early_rows:
+            self._early_level(x, v)
+        return v
+
+    def _young_outliers(self, x: Stretch, v: Verdict) -> None:
+        """Each value against the median of the 8 before it, in MADs of the up to 32 differences before it."""
+        s = self.settings
+        at = np.flatnonzero((x.n >= EARLY) & (x.n < s.loss_young_rows) & (v.severity == 0))
+        past = x.last(at - 1, REFRESH + 1)
+        level = np.median(past[:, -EARLY:], axis=1)
+        known = np.minimum(x.n[at], REFRESH + 1) - 1
+        spread = 1.4826 / np.sqrt(2) * np.nanmedian(np.abs(np.diff(past, axis=1)), axis=1) * (1 + EARLY / known)
+        spread = np.maximum(spread, np.log1p(s.loss_floor)) * x.wide[at]
+        above = x.y[at] - level
+        hit = (above > s.loss_notice_z * spread) & (above > np.log1p(s.loss_young_gate) * x.wide[at])
+        at = at[hit]
+        v.severity[at], v.reason[at], v.score[at] = 1, _EARLY_OUTLIER, (above / spread)[hit]
+        v.level[at], v.width[at] = level[hit], np.maximum(2 * spread[hit], above[hit] / 3)
+
+    def _early_level(self, x: Stretch, v: Verdict) -> None:
+        """Median of 8 values against the best one so far, from the 16th value on."""
+        s = self.settings
+        size = int(np.searchsorted(x.n, s.loss_early_rows))
+        seen = x.before[: x.offset + size].astype(np.float64)
+        if seen.size <= 2 * EARLY:
+            return
+        recent = np.median(np.lib.stride_tricks.sliding_window_view(seen, EARLY), axis=1)
+        best = np.minimum.accumulate(recent)[:-1]
+        rise = recent[1:] - best  # of values EARLY, EARLY + 1, …
+        at = np.arange(size)
+        place = x.offset + at - EARLY
+        at, place = at[place >= EARLY], place[place >= EARLY]
+        gate = np.maximum(np.log1p(s.loss_early_gate) * x.wide[at], s.loss_early_z * x.s[at])
+        hit = (rise[place] > gate) & (v.severity[at] < 2)
+        at, place = at[hit], place[hit]
+        v.severity[at], v.reason[at], v.score[at], v.level[at] = 2, _EARLY_LEVEL, np.exp(rise[place]), best[place]

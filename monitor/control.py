@@ -1,0 +1,69 @@
+"""The control socket: verbs that change something reach the running daemon here, never its database.
+
+A Unix socket whose file mode is the authentication: owner and group may speak, nobody else.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+from aiohttp import ClientError, ClientSession, UnixConnector, web
+
+MAX_BODY_BYTES = 16 * 1024
+Verb = Callable[[str, dict[str, str]], Awaitable[str]]
+
+
+class ControlError(Exception):
+    """The daemon refused or could not be reached; the text says what to do."""
+
+
+class Refused(Exception):  # noqa: N818, it is an answer, not a failure
+    """A verb does not apply; the text says why."""
+
+
+async def serve(path: Path, group: str | None, verbs: dict[str, Verb]) -> web.AppRunner:
+    """Answer POST /{verb}/{id} with JSON string values. PermissionError if the group cannot be given the socket."""
+
+    async def handle(request: web.Request) -> web.Response:
+        verb = verbs.get(request.match_info["verb"])
+        if verb is None:
+            return web.json_response({"error": f"unknown verb; known: {', '.join(sorted(verbs))}"}, status=404)
+        body = await request.json() if request.can_read_body else {}
+        if not isinstance(body, dict) or not all(isinstance(v, str) for v in body.values()):
+            return web.json_response({"error": "the body must be an object of strings"}, status=400)
+        try:
+            return web.json_response({"message": await verb(request.match_info["id"], body)})
+        except Refused as e:
+            return web.json_response({"error": str(e)}, status=409)
+
+    app = web.Application(client_max_size=MAX_BODY_BYTES)
+    app.router.add_post("/{verb}/{id}", handle)
+    runner = web.AppRunner(app, access_log=None)
+    await runner.setup()
+    path.unlink(missing_ok=True)
+    before = os.umask(0o117)  # the socket must never be open to others, not even for a moment
+    try:
+        await web.UnixSite(runner, str(path)).start()
+    finally:
+        os.umask(before)
+    if group is not None:
+        shutil.chown(path, group=group)
+    return runner
+
+
+async def ask(path: Path, verb: str, incident: str, **values: str) -> str:
+    """Send one verb. ControlError if no daemon answers or it refuses."""
+    try:
+        async with (
+            ClientSession(connector=UnixConnector(path=str(path))) as session,
+            session.post(f"http://runwarden/{verb}/{incident}", json=values) as response,
+        ):
+            answer = await response.json()
+    except (ClientError, OSError) as e:
+        raise ControlError(f"no daemon answers on {path} ({e}); is `runwarden run` active, and may you use its socket?") from e
+    if response.status != 200:
+        raise ControlError(str(answer.get("error", f"the daemon answered {response.status}")))
+    return str(answer["message"])

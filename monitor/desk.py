@@ -1,0 +1,92 @@
+"""What the outbox workers need of the rest: rows that are due, pages as they stand, a place to note what became of them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+from monitor.explain import unpack
+from monitor.incident import Incident
+from monitor.metrics import Metrics
+from monitor.page import HypothesisView, Page, Receipt
+from monitor.pages import build
+from monitor.ports import PermanentError, TransientError
+from monitor.reader import Delivery, Reader
+from monitor.state import State
+
+CHART_ROWS = 400
+
+
+class Desk:
+    """Fulfils `monitor.outbox.Desk`. charts: folder of the PNG files. link: address of an incident's page, if any."""
+
+    def __init__(
+        self, state: State, metrics: Metrics, charts: Path, link: Callable[[str], str] | None, clock: Callable[[], float]
+    ) -> None:
+        self._state = state
+        self._metrics = metrics
+        self._charts = charts
+        self._link = link
+        self._clock = clock
+
+    async def due(self, sink: str) -> list[Delivery]:
+        """Rows of one sink that are not delivered."""
+        rows = await self._state.read(self._state.reader.deliveries)
+        self._metrics.outbox_pending.set(len(rows))
+        oldest = min((r.due_t for r in rows), default=self._clock())
+        self._metrics.outbox_oldest.set(max(0.0, self._clock() - oldest))
+        return [r for r in rows if r.sink == sink]
+
+    async def page(self, delivery: Delivery) -> Page:
+        """The incident as it stands now."""
+        return await self._state.read(self._build, self._state.reader, delivery)
+
+    async def begun(self, delivery: Delivery) -> None:
+        """Keep the intent before anything leaves."""
+        await self._state.write(self._state.ledger.begin_delivery, delivery.incident, delivery.sink, delivery.receipt)
+
+    async def done(self, delivery: Delivery, receipt: Receipt) -> None:
+        """Keep the receipt."""
+        await self._state.write(self._state.ledger.delivered, delivery.incident, receipt, delivery.wanted)
+        self._metrics.pages.labels(sink=delivery.sink, result="ok").inc()
+
+    async def failed(self, delivery: Delivery, error: TransientError | PermanentError, due_t: float) -> None:
+        """Keep the error and when to try again."""
+        dead = isinstance(error, PermanentError)
+        receipt = error.receipt if isinstance(error, TransientError) else None
+        await self._state.write(
+            self._state.ledger.failed, delivery.incident, delivery.sink, str(error), due_t, dead, receipt
+        )
+        self._metrics.pages.labels(sink=delivery.sink, result="dead" if dead else "retry").inc()
+
+    def _build(self, reader: Reader, delivery: Delivery) -> Page:
+        incident = reader.incident(delivery.incident)
+        assert incident is not None, "an outbox row always has its incident"
+        page_id = f"{incident.id}.{delivery.wanted}"
+        chart = draw_chart(reader, incident)
+        if chart is not None:
+            (self._charts / f"{incident.id}.png").write_bytes(chart[0])
+        links = ((("Status page", self._link(incident.id)),) if self._link else ())
+        return build(incident, page_id, reader.notes(incident.id), explanation(reader, incident), chart, links)
+
+
+def explanation(reader: Reader, incident: Incident) -> HypothesisView | None:
+    """The checked hypothesis of an incident with its predictions as they stand."""
+    body = reader.answer(incident.id, incident.episode)
+    if body is None:
+        return None
+    prefix = f"{incident.id}-{incident.episode}-{json.loads(body)['author']}-"
+    mine = [(r, found) for key, r, _, found in reader.predictions(incident.id) if key.startswith(prefix)]
+    return unpack(body, mine)
+
+
+def draw_chart(reader: Reader, incident: Incident) -> tuple[bytes, str] | None:
+    """PNG and alt text; None where there are no samples to draw."""
+    from monitor import chart  # pillow: only once there is something to draw  # noqa: PLC0415
+
+    last = max(incident.last_row, incident.paged_row) + CHART_ROWS
+    window = reader.window(incident.run, max(0, incident.first_row - CHART_ROWS), last)
+    png = chart.draw(window, incident)
+    return None if png is None else (png, chart.alt_text(window, incident))
+

@@ -1,0 +1,218 @@
+"""Engine and store as one: what a batch means is written in one transaction. Every write goes through here.
+
+It belongs to one thread. A commit that fails leaves nothing half done: the same writes are tried again until they hold.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Iterable, Sequence
+
+from detectors.types import Severity
+from monitor.engine import Engine, Step
+from monitor.frame import Batch
+from monitor.incidents import Transition
+from monitor.page import Note, Receipt
+from monitor.pages import note
+from monitor.reader import receipt_json
+from monitor.store import Snapshot, Store
+
+# A run is replayed from its last snapshot after a restart; this bounds how many rows that may be.
+SNAPSHOT_ROWS = 4096
+
+
+class Ledger:
+    """hold_s: how long a first page waits for its explanation at most. sinks: names of every configured sink."""
+
+    def __init__(self, engine: Engine, store: Store, sinks: Sequence[str], hold_s: float) -> None:
+        self.engine = engine
+        self._store = store
+        self._sinks = tuple(sinks)
+        self._hold_s = hold_s
+        self._kept_at: dict[str, int] = {}  # run → rows it had at its last snapshot
+        self._waiting: tuple[Batch, Step] | None = None  # understood, but not yet on disk
+
+    def process(self, batch: Batch) -> Step:
+        """Understand a batch once and commit what it caused. sqlite3.Error: call again with the same batch."""
+        if self._waiting is None or self._waiting[0] is not batch:
+            self._waiting = (batch, self.engine.step(batch))
+        step = self._waiting[1]
+        if batch.frames or batch.lines or batch.cursors or step.transitions:
+            with self._store.transaction() as db:
+                self._write(db, batch, step)
+            for run in self._due(step):
+                self._kept_at[run] = self.engine.runs[run].rows
+        self._waiting = None
+        return step
+
+    def acknowledge(self, incident_id: str, now: float) -> bool:
+        """A person has seen it; False if there is no such open incident."""
+        return self._by_hand(self.engine.acknowledge(incident_id, now), now)
+
+    def resolve(self, incident_id: str, now: float) -> bool:
+        """A person closes it; False if there is no such open incident."""
+        return self._by_hand(self.engine.resolve(incident_id, now), now)
+
+    def judge(self, incident_id: str, verdict: str, cause: str | None, author: str, now: float) -> None:
+        """Keep what a person says of an incident or its hypothesis."""
+        with self._store.transaction() as db:
+            db.execute("INSERT INTO verdicts VALUES (?, ?, ?, ?, ?)", (incident_id, now, author, verdict, cause))
+            said = Note(id=f"{incident_id}.verdict.{now:.3f}", text=f"Verdict by {author}: {verdict}.")
+            self._say(db, incident_id, [said], now)
+
+    def answer(
+        self,
+        incident_id: str,
+        episode: int,
+        author: str,
+        body: str,
+        predictions: Iterable[tuple[str, str, str]],
+        now: float,
+        notes: Sequence[Note] = (),
+        evidence: tuple[str, str] | None = None,
+    ) -> None:
+        """Keep a checked answer with its predictions (id, run, JSON) and let the page go. evidence: sha256 and text."""
+        with self._store.transaction() as db:
+            db.execute(
+                "INSERT OR REPLACE INTO answers VALUES (?, ?, ?, ?, ?)", (incident_id, episode, author, now, body)
+            )
+            for key, run, registered in predictions:
+                db.execute(
+                    "INSERT OR IGNORE INTO predictions VALUES (?, ?, ?, 'open', '', ?)",
+                    (key, incident_id, run, registered),
+                )
+            if evidence is not None:
+                db.execute(
+                    "INSERT OR IGNORE INTO evidence VALUES (?, ?, ?, ?)", (incident_id, evidence[0], now, evidence[1])
+                )
+            self._say(db, incident_id, notes, now)
+
+    def release(self, incident_id: str, now: float) -> None:
+        """End the hold of a page."""
+        with self._store.transaction() as db:
+            db.execute("UPDATE outbox SET due_t = MIN(due_t, ?) WHERE incident = ? AND tries = 0", (now, incident_id))
+
+    def outcome(self, prediction: str, incident_id: str, outcome: str, found: str, text: str, now: float) -> None:
+        """Keep how a prediction ended and say it."""
+        with self._store.transaction() as db:
+            db.execute("UPDATE predictions SET outcome = ?, found = ? WHERE id = ?", (outcome, found, prediction))
+            self._say(db, incident_id, [Note(id=f"{prediction}.{outcome}", text=text)], now)
+
+    def begin_delivery(self, incident_id: str, sink: str, prior: Receipt | None) -> None:
+        """Note the intent before anything leaves, so that after a crash the sink looks before it repeats."""
+        receipt = Receipt(sink=sink, data=prior.data if prior else {}, notes=prior.notes if prior else (), intent=True)
+        with self._store.transaction() as db:
+            db.execute(
+                "UPDATE outbox SET receipt = ? WHERE incident = ? AND sink = ?",
+                (receipt_json(receipt), incident_id, sink),
+            )
+
+    def delivered(self, incident_id: str, receipt: Receipt, upto: int) -> None:
+        """The sink shows everything up to `upto`."""
+        with self._store.transaction() as db:
+            db.execute(
+                "UPDATE outbox SET receipt = ?, delivered = ?, tries = 0, error = '' WHERE incident = ? AND sink = ?",
+                (receipt_json(receipt), upto, incident_id, receipt.sink),
+            )
+
+    def failed(
+        self, incident_id: str, sink: str, error: str, due_t: float, dead: bool, receipt: Receipt | None
+    ) -> None:
+        """A delivery failed: again at due_t, or never (dead), with what was achieved so far."""
+        with self._store.transaction() as db:
+            db.execute(
+                "UPDATE outbox SET tries = tries + 1, error = ?, due_t = ?, dead = ? WHERE incident = ? AND sink = ?",
+                (error[:500], due_t, dead, incident_id, sink),
+            )
+            if receipt is not None:
+                db.execute(
+                    "UPDATE outbox SET receipt = ? WHERE incident = ? AND sink = ?",
+                    (receipt_json(receipt), incident_id, sink),
+                )
+
+    def prune(self, now: float, retain_days: float, max_bytes: float) -> int:
+        """See `Store.prune`."""
+        return self._store.prune(now, retain_days, max_bytes)
+
+    def close(self) -> None:
+        """Close the state file."""
+        self._store.close()
+
+    def _write(self, db: sqlite3.Connection, batch: Batch, step: Step) -> None:
+        seq = self._store.put_batch(db, batch)
+        for start in step.attempts:
+            db.execute(
+                "INSERT OR REPLACE INTO attempts VALUES (?, ?, ?, ?)", (start.run, start.attempt, start.row, start.step)
+            )
+        for transition in step.transitions:
+            self._put(db, transition, batch.t_recv)
+        due = self._due(step)
+        snapshots = [
+            Snapshot(
+                run=name,
+                source=self.engine.runs[name].source,
+                facts=self._facts(name),
+                state=self.engine.dump(name) if name in due else None,
+            )
+            for name in {*step.touched, *due}
+        ]
+        self._store.put_snapshots(db, snapshots, seq)
+
+    def _due(self, step: Step) -> set[str]:
+        """Runs whose detector state goes to disk with this step: many rows, or a change that no row will show again."""
+        changed = {t.incident.run for t in step.transitions} & self.engine.runs.keys()
+        many = {r for r in step.touched if self.engine.runs[r].rows - self._kept_at.get(r, 0) >= SNAPSHOT_ROWS}
+        return changed | many
+
+    def _facts(self, name: str) -> str:
+        run = self.engine.runs[name]
+        return json.dumps(
+            {
+                "attempt": run.attempt.ordinal,
+                "rows": run.rows,
+                "last_step": run.last_step,
+                "last_t": run.last_t,
+                "seen": run.seen,
+                "total_steps": run.total_steps,
+                "finished": run.finished,
+                "live": run.live,
+                "last_row": run.last_row,
+            }
+        )
+
+    def _by_hand(self, transition: Transition | None, now: float) -> bool:
+        if transition is None:
+            return False
+        with self._store.transaction() as db:
+            self._put(db, transition, now)
+        return True
+
+    def _put(self, db: sqlite3.Connection, transition: Transition, now: float) -> None:
+        self._store.put_transition(db, transition)
+        incident = transition.incident
+        if incident.severity is not Severity.PAGE:
+            return
+        known = db.execute("SELECT 1 FROM outbox WHERE incident = ? LIMIT 1", (incident.id,)).fetchone()
+        if known is None:
+            for sink in self._sinks:
+                db.execute(
+                    "INSERT INTO outbox VALUES (?, ?, 1, 0, ?, ?, ?, 0, 0, '', NULL)",
+                    (incident.id, sink, now + self._hold_s, now, int(incident.severity)),
+                )
+            return
+        said = note(transition)
+        self._say(db, incident.id, [said] if said else [], now)
+
+    def _say(self, db: sqlite3.Connection, incident_id: str, notes: Sequence[Note], now: float) -> None:
+        """Put notes into the thread and ask every sink to catch up."""
+        for n in notes:
+            db.execute(
+                "INSERT OR IGNORE INTO notes (incident, id, t, text) VALUES (?, ?, ?, ?)",
+                (incident_id, n.id, now, n.text),
+            )
+        db.execute(
+            "UPDATE outbox SET due_t = CASE WHEN delivered >= wanted THEN ? ELSE due_t END, wanted = wanted + 1,"
+            " dead = 0 WHERE incident = ?",
+            (now, incident_id),
+        )

@@ -1,0 +1,163 @@
+"""An incident as words: the headline, the facts and the thread notes that every sink shows. Pure.
+
+The first 120 characters of a headline say which run, what, and how bad; numbers are as the trainer wrote them.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+
+from detectors.types import Kind, Severity
+from monitor.incident import Incident, Reason, State
+from monitor.incidents import Transition
+from monitor.page import HypothesisView, Note, Page
+
+_WHAT = {
+    Kind.LOSS_SPIKE: "loss spike",
+    Kind.DIVERGENCE: "loss diverges",
+    Kind.NONFINITE: "non-finite values",
+    Kind.GRAD_BLOWUP: "gradient norm blow-up",
+    Kind.THROUGHPUT_DROP: "throughput drop",
+    Kind.DATA_STALL: "data loader stall",
+    Kind.SILENCE: "no new step",
+    Kind.SOURCE_LOST: "source unreachable",
+}
+_WHY = {
+    Reason.RECOVERED: "back in its band",
+    Reason.REBASED: "the new level held and is the baseline now",
+    Reason.ATTEMPT_ENDED: "a new attempt began",
+    Reason.RESOLVED_BY_HAND: "resolved by hand",
+}
+_UNITS = {"sigma": "σ", "cusum": "cumulative σ", "ratio": "×", "s": " s"}
+
+
+def number(value: float) -> str:
+    """Four significant digits, NaN and Inf by name."""
+    if math.isnan(value):
+        return "NaN"
+    if math.isinf(value):
+        return "Inf" if value > 0 else "-Inf"
+    return f"{value:.4g}"
+
+
+def duration(seconds: float) -> str:
+    """Seconds as the two largest units."""
+    left = max(0, round(seconds))
+    parts = []
+    for size, unit in ((86400, "d"), (3600, "h"), (60, "min"), (1, "s")):
+        if left >= size:
+            parts.append(f"{left // size} {unit}")
+            left %= size
+    return " ".join(parts[:2]) or "0 s"
+
+
+def moment(t: float) -> str:
+    """Unix seconds as UTC."""
+    return datetime.fromtimestamp(t, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+
+
+def place(step: int, row: int) -> str:
+    """Where in the run: the step, or the row where the log has no steps."""
+    return f"step {step:,}" if step >= 0 else f"row {row:,}"
+
+
+def headline(incident: Incident) -> str:
+    """Run, what and how bad in one line."""
+    what = _WHAT.get(incident.kind, incident.kind.value.replace("_", " "))
+    return f"{incident.run}: {what}{_size(incident)} at {place(incident.first_step, incident.first_row)}"
+
+
+def _size(incident: Incident) -> str:
+    if incident.kind in (Kind.SILENCE, Kind.SOURCE_LOST):
+        return f" for {duration(incident.observed)}"
+    metric = f", {incident.metric}" if incident.metric else ""
+    if not math.isfinite(incident.observed):
+        return f"{metric} is {number(incident.observed)}"
+    text = f"{metric} {number(incident.expected)} → {number(incident.observed)}"
+    if incident.expected > 0 and incident.observed > 0:
+        text += f" ({incident.observed / incident.expected:.3g}×)"
+    return text
+
+
+def facts(incident: Incident) -> tuple[tuple[str, str], ...]:
+    """(label, value) in the order in which a person asks."""
+    since = f"{place(incident.first_step, incident.first_row)}, {moment(incident.opened_t)}"
+    listed = [("Since", since)]
+    if incident.paged_row > incident.first_row:
+        listed.append(("Paged at", place(incident.paged_step, incident.paged_row)))
+    if incident.metric and math.isfinite(incident.observed):
+        listed.append(("Expected", f"{number(incident.expected)}, worst seen {number(incident.observed)}"))
+    listed.append(("Score", f"{number(incident.score)}{_UNITS.get(incident.unit, ' ' + incident.unit)}"))
+    if len(incident.metrics) > 1:
+        listed.append(("Also moved", ", ".join(incident.metrics[1:])))
+    if incident.attempt or incident.episode > 1:
+        listed.append(("Attempt", f"{incident.attempt + 1}, episode {incident.episode}"))
+    if incident.late:
+        listed.append(("Late", "written while Runwarden was not reading"))
+    if incident.state is State.RESOLVED:
+        ended = f"{_WHY.get(incident.reason, incident.reason.value)}, {moment(incident.resolved_t)}"
+        listed.append(("Resolved", f"{place(incident.last_step, incident.last_row)} was the last; {ended}"))
+    return tuple(listed)
+
+
+def note(transition: Transition) -> Note | None:
+    """What a transition adds to the thread; None for the first page, which is the message itself."""
+    incident, finding = transition.incident, transition.finding
+    text = None
+    if transition.reason is Reason.JOINED and finding is not None:
+        what = _WHAT.get(finding.kind, finding.kind.value)
+        ended = f"{finding.metric or what}: {number(finding.expected)} → {number(finding.observed)}"
+        text = f"Also: {what}, {ended} at {place(finding.first_step, finding.first_row)}."
+    elif transition.reason is Reason.RELAPSED:
+        text = f"Relapse, episode {incident.episode}: {headline(incident)}."
+    elif transition.reason is Reason.ACKNOWLEDGED:
+        text = "Acknowledged."
+    elif incident.state is State.RESOLVED:
+        text = f"Resolved: {_WHY.get(transition.reason, transition.reason.value)}."
+    return None if text is None else Note(id=f"{incident.id}.{incident.revision}", text=text)
+
+
+def build(
+    incident: Incident,
+    page_id: str,
+    notes: Sequence[Note],
+    hypothesis: HypothesisView | None,
+    chart: tuple[bytes, str] | None,
+    links: tuple[tuple[str, str], ...] = (),
+) -> Page:
+    """The page of an incident as it stands. chart: PNG and its alt text."""
+    return Page(
+        id=page_id,
+        thread=incident.id,
+        incident=incident.id,
+        run=incident.run,
+        state=incident.state.value,
+        severity="page" if incident.severity is Severity.PAGE else "notice",
+        headline=headline(incident),
+        facts=facts(incident),
+        hypothesis=hypothesis,
+        notes=tuple(notes),
+        chart_png=chart[0] if chart else None,
+        chart_alt=chart[1] if chart else "",
+        links=links,
+    )
+
+
+def test_page(now: float) -> tuple[Page, Page]:
+    """A page that says it is a test, and its resolution with a note for the thread."""
+    key = f"test-{now:.0f}"
+    first = Page(
+        id=f"{key}.1",
+        thread=key,
+        incident=key,
+        run="test",
+        state="open",
+        severity="notice",
+        headline="test: this is a test page of Runwarden, nothing is wrong",
+        facts=(("Since", moment(now)),),
+    )
+    said = Note(id=f"{key}.2", text="A page is edited in place and its updates stand here, in its thread.")
+    return first, replace(first, id=f"{key}.2", state="resolved", notes=(said,))

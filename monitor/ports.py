@@ -1,0 +1,61 @@
+"""The protocols that adapters fulfil and the two kinds of error that cross a boundary."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from typing import Protocol
+
+from monitor.analysis.hypothesis import Answer
+from monitor.evidence import Evidence
+from monitor.frame import Batch
+from monitor.page import Page, Receipt
+
+
+class TransientError(Exception):
+    """Worth retrying. retry_after_s: how long the other side asked us to wait, 0 if it did not say.
+
+    receipt: what a sink got done before it failed, to be stored and handed to the next try.
+    """
+
+    def __init__(self, message: str, retry_after_s: float = 0.0, receipt: Receipt | None = None) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+        self.receipt = receipt
+
+
+class PermanentError(Exception):
+    """Retrying cannot help: report it and go on."""
+
+
+class Source(Protocol):
+    """Where rows come from. Safe to abandon at any await."""
+
+    name: str
+
+    def batches(self, cursors: Mapping[str, str]) -> AsyncIterator[Batch]:
+        """Yield batches for ever, beginning after the committed cursors; at least one per poll, even if empty."""
+        ...
+
+
+class Analyst(Protocol):
+    """Explains evidence. Raises TransientError or PermanentError, whose text names the reason."""
+
+    name: str
+
+    async def explain(self, evidence: Evidence) -> Answer:
+        """Answer with a hypothesis; the caller bounds the time."""
+        ...
+
+
+class Sink(Protocol):
+    """A destination of pages. Raises TransientError or PermanentError; their texts carry no secret."""
+
+    name: str
+
+    async def deliver(self, page: Page, prior: Receipt | None) -> Receipt:
+        """Make the destination show `page`; with a prior receipt edit and continue what it points to."""
+        ...
+
+    async def close(self) -> None:
+        """Release connections."""
+        ...

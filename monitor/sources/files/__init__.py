@@ -1,0 +1,54 @@
+"""Log files as a source: a tailer and one parser per format.
+
+To add a format: one file with a recogniser and a parser, one line in `PARSERS`. A format is recognised by what is in
+the file, never by its name; the first that knows the content takes it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from monitor.sources.files import csvlog, jsonl, text
+from monitor.sources.files.rows import Parsed
+
+
+class Parser(Protocol):
+    """Turns lines into rows. `state()` is small JSON: a parser made from it continues as if it had seen all before.
+
+    splits_returns: whether a carriage return ends a line of this format.
+    """
+
+    @property
+    def name(self) -> str:
+        """The format as `inspect` prints it."""
+        ...
+
+    @property
+    def splits_returns(self) -> bool: ...  # noqa: D102 - see the class
+
+    def feed(self, lines: Sequence[bytes], first_row: int) -> Parsed:
+        """Parse complete lines, the first of which is number `first_row`."""
+        ...
+
+    def state(self) -> dict[str, Any]:
+        """What a later parser needs to go on after the last line."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Format:
+    """recognise: whether some complete lines from a file's beginning are of this format; make: a parser from a state."""
+
+    recognise: Callable[[Sequence[bytes]], bool]
+    make: Callable[[Mapping[str, Any]], Parser]
+    anywhere: bool = False
+    """Whether the first line that is recognised may come late in the file."""
+
+
+PARSERS: dict[str, Format] = {
+    "jsonl": Format(jsonl.recognise, jsonl.JsonLines),
+    "csv": Format(csvlog.recognise, csvlog.CsvLog),
+    "text": Format(text.recognise, text.TextLog, anywhere=True),
+}

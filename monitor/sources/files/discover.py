@@ -1,0 +1,139 @@
+"""Which files below a path belong together: a log and its rotated predecessors are one family, one run.
+
+A scan looks at names and types only (no stat per file), so that a rescan per second is cheap. Bounds: depth 8,
+100,000 files, hidden names skipped, links to folders followed once; what is left out is counted.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import PurePath
+
+from monitor.sources.files.rows import Unusable
+
+MAX_DEPTH = 8
+MAX_FILES = 100_000
+
+SUFFIXES = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".log", ".logs", ".txt", ".out", ".err")
+_ROTATED = re.compile(r"(?P<base>.+)[.-](?P<number>\d{1,3}|\d{8}(?:[T_-]?\d{2,6})?(?:-\d+)?)")
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Member:
+    """One file of a family; members sort from the oldest to the one being written."""
+
+    age: tuple[int, str, int]
+    path: str
+    inode: int = 0
+
+
+@dataclass(slots=True)
+class Scan:
+    """families: path of the file being written (it may be absent) → members, oldest first. errors: (path, text)."""
+
+    families: dict[str, list[Member]] = field(default_factory=dict)
+    refused: dict[str, Unusable] = field(default_factory=dict)
+    errors: list[tuple[str, str]] = field(default_factory=list)
+
+
+def scan(root: str, max_files: int = MAX_FILES) -> Scan:
+    """Everything below `root`, which may be a file. Never raises; an unreadable root is an error of the scan."""
+    out = Scan()
+    if not os.path.isdir(root):
+        _scan_file(root, out)
+        return out
+    count = 0
+    for entry in _walk(root, out):
+        if count == max_files:
+            out.refused[root] = Unusable.TOO_MANY_FILES
+            break
+        count += 1
+        base, age = family_of(entry.name)
+        folder = entry.path[: len(entry.path) - len(entry.name)]
+        inode = entry.stat().st_ino if entry.is_symlink() else entry.inode()
+        out.families.setdefault(folder + base, []).append(Member(age, entry.path, inode))
+    for members in out.families.values():
+        members.sort()
+    return out
+
+
+def _scan_file(root: str, out: Scan) -> None:
+    try:
+        os.stat(root)
+    except OSError as error:
+        out.errors.append((root, error.strerror or str(error)))
+        return
+    out.families[root] = family(root)
+
+
+def family(path: str) -> list[Member]:
+    """The files that belong to `path` as they are now, oldest first; it need not be among them. Never raises."""
+    folder, name = os.path.split(path)
+    members = []
+    try:
+        with os.scandir(folder or ".") as entries:
+            for entry in entries:
+                if not entry.name.startswith(name):
+                    continue
+                base, age = family_of(entry.name)
+                if entry.name == name or base == name:
+                    members.append(Member(age, entry.path, os.stat(entry.path).st_ino))
+    except OSError:
+        pass  # what is gone in this moment is found by the next call
+    return sorted(members)
+
+
+def _walk(root: str, out: Scan) -> Iterator[os.DirEntry[str]]:
+    seen: set[tuple[int, int]] = set()
+    stack = [(root, 0)]
+    while stack:
+        folder, depth = stack.pop()
+        try:
+            status = os.stat(folder)
+            if (status.st_dev, status.st_ino) in seen:
+                continue
+            seen.add((status.st_dev, status.st_ino))
+            with os.scandir(folder) as listing:
+                entries = sorted(listing, key=lambda e: e.name)
+        except OSError as error:
+            out.errors.append((folder, error.strerror or str(error)))
+            continue
+        for entry in entries:
+            if entry.name.startswith("."):
+                continue
+            try:
+                if entry.is_dir():
+                    if depth < MAX_DEPTH:
+                        stack.append((entry.path, depth + 1))
+                    else:
+                        out.refused[entry.path] = Unusable.TOO_DEEP_FOLDER
+                elif entry.is_file():
+                    yield entry
+                else:
+                    out.refused[entry.path] = Unusable.NOT_A_FILE
+            except OSError:
+                out.refused[entry.path] = Unusable.UNREADABLE
+
+
+def family_of(name: str) -> tuple[str, tuple[int, str, int]]:
+    """Name of the file being written that `name` belongs to, and its age: `a.log.2.gz` → `a.log`, second oldest."""
+    plain = name.removesuffix(".gz")
+    found = _ROTATED.fullmatch(plain)
+    if found and found["base"].endswith(SUFFIXES):
+        number = found["number"]
+        return found["base"], (1, "", -int(number)) if len(number) <= 3 else (0, number, 0)
+    return name, (2, "", 0)
+
+
+def run_of(path: str, root: str) -> str:
+    """Run id of a file: its path below the watched root, without the suffix of its format."""
+    pure = PurePath(path)
+    relative = pure.name if path == root else pure.relative_to(root).as_posix()
+    plain = relative.removesuffix(".gz")
+    for suffix in SUFFIXES:
+        if plain.endswith(suffix) and len(PurePath(plain).name) > len(suffix):
+            return plain.removesuffix(suffix)
+    return plain

@@ -1,0 +1,183 @@
+"""Files and folders as a source: polls, finds new runs, follows rotation, never blocks the event loop.
+
+One thread call and one batch per poll over all files; at most 1 MiB per file and about 50,000 rows per batch, taken in
+turn, so that one large file cannot starve the others. Folders are scanned again every second.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import os
+import threading
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+
+from detectors.types import Origin
+from monitor.frame import Batch
+from monitor.sources.files.cursor import Cursor
+from monitor.sources.files.discover import MAX_FILES, Member, run_of, scan
+from monitor.sources.files.haul import Haul, Names
+from monitor.sources.files.rows import Unusable
+from monitor.sources.files.stream import Stream
+from monitor.sources.files.tailer import MAX_LINE_BYTES
+
+RESCAN_S = 1.0
+MAX_ROWS = 50_000
+MAX_OPEN = 400
+MANY = 2_000
+
+
+class FileSource:
+    """Watches files and folders. Implements `monitor.ports.Source`."""
+
+    def __init__(
+        self,
+        name: str,
+        paths: Sequence[str],
+        *,
+        poll_s: float = 0.25,
+        clock: Callable[[], float] = time.time,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+        max_line_bytes: int = MAX_LINE_BYTES,
+    ) -> None:
+        """paths: files or folders. clock gives Unix seconds; sleep waits; both are injected in tests."""
+        self.name = name
+        self._paths = tuple(os.path.abspath(p) for p in paths)
+        self._poll_s = poll_s
+        self._clock = clock
+        self._sleep = sleep
+        self._max_line = max_line_bytes
+
+    async def batches(self, cursors: Mapping[str, str]) -> AsyncIterator[Batch]:
+        """Yield batches for ever, one per poll, beginning after `cursors`."""
+        watch = Watch(self.name, self._paths, cursors, max_line_bytes=self._max_line)
+        try:
+            while True:
+                batch = await asyncio.to_thread(watch.poll, self._clock())
+                yield batch
+                if batch.at_head:
+                    await self._sleep(self._poll_s)
+        finally:
+            watch.close()
+
+
+class Watch:
+    """One reading of the paths, from a set of cursors on. Blocking: call it in a thread."""
+
+    def __init__(self, name: str, paths: Sequence[str], cursors: Mapping[str, str], *, max_line_bytes: int) -> None:
+        """cursors: stream key → cursor, as batches carried them; damaged ones are ignored and counted."""
+        self._name, self._paths, self._max_line = name, paths, max_line_bytes
+        self._streams: dict[str, Stream] = {}
+        self._by_path: dict[str, Stream] = {}
+        self._owners: dict[str, str] = {}
+        self._refused: set[tuple[str, Unusable]] = set()
+        self._errors: list[tuple[str, str]] = []
+        self._scanned = math.inf
+        self._turn = 0
+        self._lock = threading.Lock()
+        self._damaged = 0
+        for key, text in sorted(cursors.items()):
+            cursor = Cursor.loads(text)
+            if cursor is None:
+                self._damaged += 1
+                continue
+            names = Names(cursor.run, key, self._owners, cursor.runs)
+            self._streams[key] = Stream.resume(key, cursor, names, max_line_bytes=max_line_bytes)
+        known = [s.path for s in self._streams.values()]
+        self._seen_roots = {root for root in paths if any(_below(path, root) for path in known)}
+
+    def close(self) -> None:
+        """Close all files, after a poll that is still under way in its thread."""
+        with self._lock:
+            for stream in self._streams.values():
+                stream.close()
+            self._streams.clear()
+
+    def poll(self, now: float) -> Batch:
+        """Read what is new. now: Unix seconds."""
+        with self._lock:
+            haul = Haul()
+            if self._damaged:
+                haul.tally.add(Unusable.CORRUPT, 0, self._damaged)
+                self._damaged = 0
+            if not self._scanned <= now < self._scanned + RESCAN_S:  # also when the clock was set back
+                self._scan(haul)
+                self._scanned = now
+            self._read(haul)
+            detail = "; ".join(f"{path}: {text}" for path, text in self._errors[:3])
+            return haul.batch(self._name, now, detail=detail)
+
+    def _read(self, haul: Haul) -> None:
+        """Poll the streams in turn; where there are very many, the closed ones by quarters."""
+        streams = list(self._by_path.values())
+        self._turn += 1
+        if len(streams) > MANY:
+            streams = [s for i, s in enumerate(streams) if s.open or (i + self._turn) % 4 == 0]
+        begin = self._turn % len(streams) if streams else 0
+        for stream in streams[begin:] + streams[:begin]:
+            if haul.rows >= MAX_ROWS:
+                haul.more = True
+                break
+            stream.poll(haul)
+        surplus = sum(s.open for s in streams) - MAX_OPEN
+        for stream in streams:
+            if surplus <= 0:
+                break
+            surplus -= stream.open and stream.park()
+
+    def _scan(self, haul: Haul) -> None:
+        """Find new families, families under a new name, and what cannot be read."""
+        self._errors = []
+        found: dict[str, tuple[str, list[Member]]] = {}
+        for root in self._paths:
+            result = scan(root)
+            self._errors += result.errors
+            for base, members in result.families.items():
+                found.setdefault(base, (root, members))
+            for item in result.refused.items():
+                if item not in self._refused and len(self._refused) < MAX_FILES:
+                    self._refused.add(item)
+                    haul.tally.add(item[1], 0)
+        self._match(found)
+        for base in sorted(found.keys() - self._by_path.keys()):
+            root, members = found[base]
+            self._by_path[base] = self._add(base, members, root)
+        self._seen_roots = set(self._paths)
+
+    def _match(self, found: Mapping[str, tuple[str, list[Member]]]) -> None:
+        """Give each family to the stream that knows its files, else to the one of its path."""
+        lost = {s.inode: s for s in self._streams.values() if self._by_path.get(s.path) is not s or s.path not in found}
+        for base, (_, members) in found.items():
+            if base in self._by_path:
+                self._by_path[base].move(base, members)
+                continue
+            for member in members:
+                stream = lost.get(member.inode)
+                if stream is not None and stream.knows(member.path):
+                    if self._by_path.get(stream.path) is stream:
+                        del self._by_path[stream.path]
+                    stream.move(base, members)
+                    self._by_path[base] = stream
+                    del lost[member.inode]
+                    break
+        for stream in lost.values():
+            if stream.path in found and stream.path not in self._by_path:
+                stream.move(stream.path, found[stream.path][1])
+                self._by_path[stream.path] = stream
+
+    def _add(self, base: str, members: list[Member], root: str) -> Stream:
+        run = run_of(base, root)
+        whole = os.path.relpath(base, os.path.dirname(root) if base == root else root)
+        candidates = (run, whole, *(f"{whole}#{i}" for i in range(2, 1 << 20)))
+        name = next(c for c in candidates if c not in self._owners)
+        key = next(k for k in (base, *(f"{base}#{i}" for i in range(2, 1 << 20))) if k not in self._streams)
+        origin = Origin.BACKLOG if root in self._seen_roots else Origin.HISTORY
+        stream = Stream(key, base, Names(name, key, self._owners), origin=origin, max_line_bytes=self._max_line)
+        stream.members = members
+        self._streams[key] = stream
+        return stream
+
+
+def _below(path: str, root: str) -> bool:
+    return path == root or path.startswith(root.rstrip("/") + "/")

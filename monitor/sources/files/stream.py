@@ -1,0 +1,299 @@
+"""One run's log over the life of its files: rotation, truncation, replacement, and where each row came from.
+
+A stream follows a family of files (see `discover`): it reads the file it is in to the end, then goes on with the next
+younger one. Row numbers go on for ever; the generation grows where the content began anew (truncated, rewritten,
+deleted and made again), not where the log was rotated. A copy that a copytruncate left behind is read from where we
+were, so that what was written between our last read and the truncation is not lost.
+
+What a file holds at first sight is history (at the first scan) or backlog (later, or after a restart); what follows is
+live. Sizes at first sight of history are part of the cursor, so that a restart does not turn history into news.
+"""
+
+from __future__ import annotations
+
+import os
+
+from detectors.types import Origin
+from monitor.sources.files import PARSERS, Parser
+from monitor.sources.files.cursor import Cursor
+from monitor.sources.files.discover import Member, family
+from monitor.sources.files.haul import Haul, Names
+from monitor.sources.files.rows import Unusable
+from monitor.sources.files.sniff import Sniffer
+from monitor.sources.files.tailer import NO_END, READ_BYTES, Check, NotRegular, Tail
+
+MAX_UNPACKED = 1 << 32
+
+
+class Stream:
+    """The log of one run. `path`: of the file being written; `members`: its family when last listed, oldest first."""
+
+    def __init__(self, key: str, path: str, names: Names, *, origin: Origin, max_line_bytes: int) -> None:
+        """origin: what the present content of the files is, HISTORY or BACKLOG."""
+        self.key, self.path, self.names = key, path, names
+        self.members = family(path)
+        self._max_line = max_line_bytes
+        self._tail: Tail | None = None
+        self._parser: Parser | None = None
+        self._sniffer = Sniffer()
+        self._row = self._generation = self._ended = 0
+        self._resume: Cursor | None = None
+        self._parked: tuple[int, int, int] | None = None
+        self._failed = ""
+        sizes = {m.inode: _size(m.path) for m in self.members}
+        self._history = sizes if origin is Origin.HISTORY else {}
+        self._backlog = sizes if origin is Origin.BACKLOG else {}
+
+    @classmethod
+    def resume(cls, key: str, cursor: Cursor, names: Names, *, max_line_bytes: int) -> Stream:
+        """The stream that left `cursor`."""
+        stream = cls(key, cursor.path, names, origin=Origin.BACKLOG, max_line_bytes=max_line_bytes)
+        stream._resume = cursor
+        stream._row, stream._generation, stream._history = cursor.row, cursor.generation, dict(cursor.history)
+        if cursor.format in PARSERS:
+            stream._parser = PARSERS[cursor.format].make(cursor.state)
+        return stream
+
+    @property
+    def inode(self) -> int:
+        """Of the file that is being read, 0 if none."""
+        if self._tail is not None:
+            return self._tail.inode
+        return self._resume.position.inode if self._resume is not None else 0
+
+    @property
+    def open(self) -> bool:
+        """Whether it holds a descriptor."""
+        return self._tail is not None
+
+    def knows(self, path: str) -> bool:
+        """Whether `path` is the file that is being read, under whatever name."""
+        if self._tail is None:
+            tail = self._fits(path)
+            if tail is not None:
+                tail.close()
+            return tail is not None
+        try:
+            status = os.stat(path)
+        except OSError:
+            return False
+        return (status.st_dev, status.st_ino) == (self._tail.device, self._tail.inode)
+
+    def move(self, path: str, members: list[Member]) -> None:
+        """The family stands at `path` now. What of it was not seen before a restart is backlog."""
+        if self._resume is not None and self._parked is None and path != self.path:
+            self._backlog = {m.inode: _size(m.path) for m in members}
+        self.path, self.members = path, members
+
+    def close(self) -> None:
+        """Give the descriptor back."""
+        if self._tail is not None:
+            self._tail.close()
+            self._tail = None
+
+    def park(self) -> bool:
+        """Give the descriptor of a file back that has nothing new, until it changes; whether that was possible."""
+        if self._tail is None or not self._tail.unchanged() or not self._is_young():
+            return False
+        status = self._tail.status()
+        self._parked = (status.st_ino, status.st_size, status.st_mtime_ns)
+        self._resume = self.cursor() if self._parser is not None else None
+        self.close()
+        return True
+
+    def cursor(self) -> Cursor:
+        """Where the stream stands."""
+        assert self._tail is not None
+        history = {i: size for i, size in self._history.items() if i != self._tail.inode or size > self._tail.offset}
+        return Cursor(
+            run=self.names.run,
+            path=self.path,
+            position=self._tail.position,
+            row=self._row,
+            generation=self._generation,
+            history=history,
+            format=self._parser.name if self._parser is not None else "",
+            state=self._parser.state() if self._parser is not None else {},
+            runs=self.names.used,
+        )
+
+    def poll(self, haul: Haul, budget: int = READ_BYTES) -> None:
+        """Read at most `budget` bytes into `haul`. Never raises: what cannot be read is counted and tried again."""
+        try:
+            if self._tail is None and not self._open(haul):
+                return
+            self._read(haul, budget)
+            self._failed = ""
+        except FileNotFoundError:
+            return  # gone between the scan and now; the next scan knows
+        except OSError as error:
+            if self._failed != str(error):  # once per failure, not once per poll
+                haul.tally.add(Unusable.NOT_A_FILE if isinstance(error, NotRegular) else Unusable.UNREADABLE, self._row)
+                self._failed = str(error)
+            if self._tail is not None and self._tail.compressed:
+                self._tail.mark_seen()  # a damaged archive ends here
+
+    def _open(self, haul: Haul) -> bool:
+        """Open the file to begin or go on with; whether there is one."""
+        if self._parked is not None:
+            status = os.stat(self.path)
+            if (status.st_ino, status.st_size, status.st_mtime_ns) == self._parked:
+                return False
+            self._parked = None
+        self.members = family(self.path)
+        if self._resume is not None:
+            return self._reopen(haul)
+        return bool(self.members) and self._enter(self.members[0])
+
+    def _enter(self, member: Member) -> bool:
+        """Open a file of the family at its beginning. False if its name stands for another file by now."""
+        tail = Tail(member.path, max_line_bytes=self._max_line)
+        if tail.inode != member.inode:
+            tail.close()
+            return False
+        self.close()
+        self._tail, self._ended = tail, 0
+        return True
+
+    def _reopen(self, haul: Haul) -> bool:
+        """Find the file of the cursor: under its name, under another name of the family, or a copy of it."""
+        cursor = self._resume
+        assert cursor is not None
+        for member in sorted(self.members, key=lambda m: (m.inode == cursor.position.inode, m.age), reverse=True):
+            if (tail := self._fits(member.path)) is not None:
+                self._tail, self._ended, self._resume = tail, 0, None
+                return True
+        if not self.members:
+            return False
+        self._resume = None
+        return self._begin_anew(haul, Unusable.LOST if cursor.position.offset else None)
+
+    def _fits(self, path: str) -> Tail | None:
+        """`path`, open at our position, if it is the file that we read or a copy of it."""
+        if self._tail is not None:
+            position = self._tail.position
+        elif self._resume is not None:
+            position = self._resume.position
+        else:
+            return None
+        try:
+            tail = Tail(path, position, max_line_bytes=self._max_line)
+        except OSError:
+            return None
+        try:
+            if tail.check() is Check.SAME and (position.offset or tail.inode == position.inode):
+                return tail
+        except OSError:
+            pass  # a damaged archive is no copy
+        tail.close()
+        return None
+
+    def _begin_anew(self, haul: Haul, reason: Unusable | None) -> bool:
+        """The content of the run's file is new: another generation, read from the beginning."""
+        if reason is not None:
+            haul.tally.add(reason, self._row)
+        if self._row:
+            self._generation += 1
+        self._parser, self._sniffer = None, Sniffer()
+        member = self.members[-1]
+        self._history.pop(member.inode, None)
+        return self._enter(member)
+
+    def _read(self, haul: Haul, budget: int) -> None:
+        tail = self._tail
+        assert tail is not None
+        if tail.unchanged() or tail.offset > MAX_UNPACKED:
+            if not self._follow(haul):
+                return
+        elif self._parser is not None and not tail.compressed and tail.check() is not Check.SAME:
+            self._replaced(haul)
+        tail = self._tail
+        assert tail is not None
+        if self._parser is None:
+            name = self._sniffer.look(tail, haul.tally)
+            haul.more = haul.more or not (name or tail.unchanged())
+            if not name:
+                return
+            self._parser = PARSERS[name].make({})
+        self._consume(tail, self._parser, haul, budget)
+
+    def _replaced(self, haul: Haul) -> None:
+        """The open file was truncated or rewritten: go on in the copy that a copytruncate left, else begin anew."""
+        tail = self._tail
+        assert tail is not None
+        self.members = family(self.path)
+        self._history.pop(tail.inode, None)
+        self._backlog.pop(tail.inode, None)
+        for member in reversed(self.members):
+            if member.inode != tail.inode and tail.offset and (copy := self._fits(member.path)) is not None:
+                self.close()
+                self._tail, self._ended = copy, 0
+                return
+        self._generation += bool(self._row)
+        self._parser, self._sniffer = None, Sniffer()
+        haul.tally.add(Unusable.REPLACED, self._row)
+        tail.rewind()
+
+    def _is_young(self) -> bool:
+        """Whether the open file is the one at the run's path, or nothing is there."""
+        assert self._tail is not None
+        try:
+            status = os.stat(self.path)
+        except OSError:
+            return True
+        return (status.st_dev, status.st_ino) == (self._tail.device, self._tail.inode)
+
+    def _follow(self, haul: Haul) -> bool:
+        """At the end of the open file: go to the next younger one of the family. Whether there is something to read."""
+        tail = self._tail
+        assert tail is not None
+        if self._is_young():
+            self._ended = 0
+            return False
+        self._ended += 1
+        if self._ended < 2:  # the writer may have written between our last read and the rename
+            tail.mark_unseen()
+            return True
+        self.members = family(self.path)
+        here = next((i for i, m in enumerate(self.members) if m.inode == tail.inode), None)
+        younger = self.members[here + 1 :] if here is not None else self.members[-1:]
+        anew = tail.status().st_nlink == 0 and len(self.members) == 1
+        torn, compressed = tail.torn(), tail.compressed
+        if not younger or not self._enter(younger[0]):
+            return False
+        if torn and not compressed:
+            haul.tally.add(Unusable.TORN_LINE, self._row)
+            self._row += 1
+        if anew:
+            self._generation += 1
+            self._parser, self._sniffer = None, Sniffer()
+        return True
+
+    def _consume(self, tail: Tail, parser: Parser, haul: Haul, budget: int) -> None:
+        boundary, origin, later = self._boundary(tail)
+        start = tail.offset
+        chunk = tail.read(boundary=boundary, returns=parser.splits_returns, final=tail.compressed, budget=budget)
+        for index in chunk.long_lines:
+            haul.tally.add(Unusable.LINE_TOO_LONG, self._row + index)
+        for lines, from_ in ((chunk.lines[: chunk.before], origin), (chunk.lines[chunk.before :], later)):
+            if lines:
+                haul.take(parser.feed(lines, self._row), self.names, from_, self._generation)
+                self._row += len(lines)
+        haul.more = haul.more or chunk.more or not self._is_young()
+        if tail.offset != start:
+            haul.cursors[self.key] = self.cursor().dumps()
+
+    def _boundary(self, tail: Tail) -> tuple[int, Origin, Origin]:
+        """The next byte at which the origin changes, and the origin before and after it."""
+        history, backlog = self._history.get(tail.inode, 0), self._backlog.get(tail.inode, 0)
+        if tail.offset < history:
+            return history, Origin.HISTORY, Origin.BACKLOG if backlog > history else Origin.LIVE
+        return backlog, Origin.BACKLOG if tail.offset < backlog else Origin.LIVE, Origin.LIVE
+
+
+def _size(path: str) -> int:
+    """Bytes of content now; an archive is finished, so that all of it counts."""
+    try:
+        return NO_END if path.endswith(".gz") else os.stat(path).st_size
+    except OSError:
+        return 0

@@ -1,0 +1,295 @@
+"""One file that may still grow: reads complete lines, knows whether it is the file it was, never blocks.
+
+A position is more than an offset: it holds what stood at the head of the file and just before the offset, so that a
+file that was replaced, truncated and refilled, or that got the inode of a deleted one, is known for what it is. The
+descriptor stays open, so a file that was renamed or unlinked is still read to its end.
+
+Bounds: a read returns at most `budget` bytes; a line over `max_line_bytes` is skipped to its end and counted. A line
+without its newline stays in the file: the offset stands before it.
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import os
+import stat
+import zlib
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+HEAD_BYTES = 1024
+TAIL_BYTES = 256
+MAX_LINE_BYTES = 1 << 20
+READ_BYTES = 1 << 20
+NO_END = 1 << 62
+BOM = b"\xef\xbb\xbf"
+
+
+class Check(StrEnum):
+    """Whether a file is still the one that a position belongs to."""
+
+    SAME = "same"
+    SHRUNK = "shrunk"
+    OTHER_HEAD = "other_head"
+    OTHER_TAIL = "other_tail"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Position:
+    """A place in a file and what identifies the file: device, inode, and hashes of its head and of what was read last."""
+
+    device: int = 0
+    inode: int = 0
+    head: str = ""
+    head_bytes: int = 0
+    offset: int = 0
+    tail: str = ""
+    skipping: bool = False
+
+
+@dataclass(slots=True)
+class Chunk:
+    """Complete lines without their newline. before: how many of them begin before the asked boundary.
+
+    long_lines: indices (counted in physical lines) at which a line was too long; it is not in `lines` but an empty
+    line stands in its place. more: there was more to read.
+    """
+
+    lines: list[bytes]
+    before: int
+    long_lines: list[int]
+    more: bool
+
+
+class NotRegular(OSError):
+    """A folder, FIFO, device or socket."""
+
+
+def _hash(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()[:32]
+
+
+def open_regular(path: str) -> int:
+    """A descriptor on a regular file; never waits for a FIFO's writer. Raises NotRegular or another OSError."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise NotRegular(f"{path} is not a regular file")
+    return descriptor
+
+
+class Tail:
+    """Reads one file from a position on. Errors of the system pass through as OSError."""
+
+    def __init__(self, path: str, position: Position | None = None, *, max_line_bytes: int = MAX_LINE_BYTES) -> None:
+        """Open `path` at `position` (the beginning if None); ask `check` whether the position fits."""
+        self._fd = open_regular(path)
+        self.compressed = os.pread(self._fd, 2, 0) == b"\x1f\x8b"
+        self._gzip = gzip.open(open(self._fd, "rb", closefd=False), "rb") if self.compressed else None  # noqa: SIM115
+        self._max_line = max_line_bytes
+        status = os.fstat(self._fd)
+        self.device, self.inode = status.st_dev, status.st_ino
+        position = position or Position()
+        self.offset, self._skipping = position.offset, position.skipping
+        self._head, self._head_bytes, self._tail = position.head, position.head_bytes, position.tail
+        self._fresh: tuple[int, int] | None = None
+
+    def close(self) -> None:
+        """Give the descriptor back; further calls are not allowed."""
+        if self._fd >= 0:
+            if self._gzip is not None:
+                self._gzip.close()
+            os.close(self._fd)
+            self._fd = -1
+
+    @property
+    def position(self) -> Position:
+        """Where a later Tail goes on."""
+        return Position(
+            device=self.device,
+            inode=self.inode,
+            head=self._head,
+            head_bytes=self._head_bytes,
+            offset=self.offset,
+            tail=self._tail,
+            skipping=self._skipping,
+        )
+
+    def pread(self, size: int, offset: int) -> bytes:
+        """Up to `size` bytes of the (decompressed) content. Raises OSError, also where the compressed data is damaged."""
+        if self._gzip is None:
+            return os.pread(self._fd, size, offset)
+        try:
+            self._gzip.seek(offset)
+            return self._gzip.read(size)
+        except (EOFError, zlib.error) as error:
+            raise gzip.BadGzipFile(str(error)) from error
+
+    def status(self) -> os.stat_result:
+        """Of the open file, whatever its name is now."""
+        return os.fstat(self._fd)
+
+    def size(self) -> int:
+        """Bytes of content, NO_END if only reading can tell."""
+        return NO_END if self.compressed else self.status().st_size
+
+    def unchanged(self) -> bool:
+        """Whether size and time of change are what they were at the last read that found the end."""
+        status = self.status()
+        return self._fresh == (status.st_size, status.st_mtime_ns)
+
+    def mark_seen(self) -> None:
+        """Take the file as it is now for read, until it changes."""
+        status = self.status()
+        self._fresh = (status.st_size, status.st_mtime_ns)
+
+    def mark_unseen(self) -> None:
+        """There is more to read than was looked at."""
+        self._fresh = None
+
+    def check(self) -> Check:
+        """Compare the file with the position. An empty position fits every file."""
+        if not self.compressed and self.size() < self.offset:
+            return Check.SHRUNK
+        if self._head_bytes and _hash(self.pread(self._head_bytes, 0)) != self._head:
+            return Check.OTHER_HEAD
+        start = max(0, self.offset - TAIL_BYTES)
+        if self.offset and _hash(self.pread(self.offset - start, start)) != self._tail:
+            return Check.OTHER_TAIL
+        return Check.SAME
+
+    def rewind(self) -> None:
+        """Begin again at the beginning: the content is new."""
+        self.offset, self._skipping, self._head, self._head_bytes, self._tail = 0, False, "", 0, ""
+        self._fresh = None
+
+    def read(self, *, boundary: int = 0, returns: bool = False, final: bool = False, budget: int = READ_BYTES) -> Chunk:
+        r"""The next complete lines.
+
+        boundary: byte offset; lines that begin before it are counted in `before`. returns: "\r" ends a line too.
+        final: the file will not grow, so its last line needs no newline.
+        """
+        status = self.status()
+        data = self.pread(budget, self.offset)
+        if len(data) < budget:
+            self._fresh = (status.st_size, status.st_mtime_ns)
+        final = final and len(data) < budget
+        chunk = Chunk([], 0, [], more=len(data) == budget)
+        start = 0
+        if self._skipping:
+            start = self._skip(data, chunk, returns=returns, final=final)
+            if self._skipping:
+                self._advance(data, start)
+                return chunk
+        end = len(data) if final else _last_end(data, returns=returns)
+        cut = max(start, end)
+        split = start
+        if boundary > self.offset + start:
+            split = min(cut, _next_end(data, boundary - self.offset - 1, returns=returns))
+        skipped = len(chunk.lines)
+        for part_start, part_end in ((start, split), (split, cut)):
+            part = data[part_start:part_end]
+            if self.offset + part_start == 0:
+                part = part.removeprefix(BOM)
+            self._split(part, chunk, returns=returns)
+            if part_start == start:
+                chunk.before = len(chunk.lines) if boundary > self.offset + start else 0
+        if boundary > self.offset:
+            chunk.before = max(chunk.before, skipped)
+        rest = len(data) - cut
+        if rest > self._max_line:
+            self._skipping, cut = True, len(data)
+        elif rest and len(data) == budget and cut == 0:
+            return self.read(
+                boundary=boundary, returns=returns, final=final, budget=max(budget, self._max_line) + budget
+            )
+        self._advance(data, cut)
+        return chunk
+
+    def torn(self) -> bool:
+        """Whether the file ends in a line that has no newline; it is then taken as read."""
+        rest = self.size() - self.offset if not self.compressed else 0
+        if rest <= 0 and not self._skipping:
+            return False
+        self._skipping = False
+        return True
+
+    def _skip(self, data: bytes, chunk: Chunk, *, returns: bool, final: bool) -> int:
+        end = _next_end(data, 0, returns=returns) if _last_end(data, returns=returns) else len(data)
+        if _last_end(data, returns=returns) or final:
+            self._skipping = False
+            chunk.long_lines.append(0)
+            chunk.lines.append(b"")
+        return end
+
+    def _split(self, part: bytes, chunk: Chunk, *, returns: bool) -> None:
+        if not part:
+            return
+        if b"\0" in part:
+            part = part.replace(b"\0", b"")
+        if returns:
+            part = part.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+        lines = part.split(b"\n")
+        if not lines[-1]:
+            lines.pop()
+        if len(part) > self._max_line:
+            for i, line in enumerate(lines):
+                if len(line) > self._max_line:
+                    lines[i] = b""
+                    chunk.long_lines.append(len(chunk.lines) + i)
+        chunk.lines += lines
+
+    def _advance(self, data: bytes, consumed: int) -> None:
+        if not consumed:
+            return
+        if self._head_bytes < HEAD_BYTES:
+            size = min(HEAD_BYTES, self.offset + consumed)
+            head = data[:size] if self.offset == 0 else self.pread(size, 0)
+            self._head, self._head_bytes = _hash(head), len(head)
+        before = b""
+        if consumed < TAIL_BYTES and self.offset:
+            start = max(0, self.offset - (TAIL_BYTES - consumed))
+            before = self.pread(self.offset - start, start)
+        self._tail = _hash((before + data[max(0, consumed - TAIL_BYTES) : consumed])[-TAIL_BYTES:])
+        self.offset += consumed
+
+
+def _last_end(data: bytes, *, returns: bool) -> int:
+    r"""Where the last complete line of `data` ends. "\r" ends one only if something other than "\n" follows it."""
+    end = data.rfind(b"\n") + 1
+    if returns:
+        end = max(end, data.rfind(b"\r", 0, max(0, len(data) - 1)) + 1)
+    return end
+
+
+def _next_end(data: bytes, start: int, *, returns: bool) -> int:
+    """Where the first line ends that is complete at or after `start`; the length of `data` if none is."""
+    newline = data.find(b"\n", start)
+    end = newline + 1 if newline >= 0 else len(data)
+    if returns:
+        back = data.find(b"\r", start, end)
+        if 0 <= back < len(data) - 1 and data[back + 1] != 0x0A:
+            end = back + 1
+    return end
+
+
+def to_json(position: Position) -> list[Any]:
+    """As a short JSON value."""
+    p = position
+    return [p.device, p.inode, p.head, p.head_bytes, p.offset, p.tail, p.skipping]
+
+
+def from_json(value: list[Any]) -> Position:
+    """Back again. Raises ValueError or TypeError if it is none."""
+    device, inode, head, head_bytes, offset, tail, skipping = value
+    return Position(
+        device=int(device),
+        inode=int(inode),
+        head=str(head),
+        head_bytes=int(head_bytes),
+        offset=int(offset),
+        tail=str(tail),
+        skipping=bool(skipping),
+    )

@@ -1,0 +1,53 @@
+"""A file read from its beginning to its present end, for backtests and `inspect`: the same tailer and parsers as live."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from monitor.ports import PermanentError
+from monitor.sources.files import PARSERS
+from monitor.sources.files.rows import Parsed, Tally, Unusable
+from monitor.sources.files.sniff import Sniffer
+from monitor.sources.files.tailer import Tail
+
+CHUNK_BYTES = 1 << 18
+
+
+class Whole:
+    """Iterates over what the parser makes of each chunk. format: name of the parser."""
+
+    def __init__(self, path: str) -> None:
+        """Open `path`. Raises OSError if it cannot be read, PermanentError if its content is of no known format."""
+        self.path = path
+        self._tail = Tail(path)
+        self.tally = Tally()
+        self.lines = 0
+        try:
+            self.format = self._recognise()
+        except (OSError, PermanentError):
+            self._tail.close()
+            raise
+
+    def _recognise(self) -> str:
+        sniffer = Sniffer()
+        while not (name := sniffer.look(self._tail, self.tally, final=True)):
+            if self._tail.unchanged():
+                raise PermanentError(f"{self.path}: {sniffer.reason or 'empty'}")
+        return name
+
+    def __iter__(self) -> Iterator[Parsed]:
+        """Parse chunk after chunk; the rows of later chunks are higher. Raises OSError, also for a damaged archive."""
+        parser = PARSERS[self.format].make({})
+        try:
+            more = True
+            while more:
+                chunk = self._tail.read(returns=parser.splits_returns, final=True, budget=CHUNK_BYTES)
+                more = chunk.more
+                parsed = parser.feed(chunk.lines, self.lines)
+                for index in chunk.long_lines:
+                    parsed.tally.add(Unusable.LINE_TOO_LONG, self.lines + index)
+                self.lines += len(chunk.lines)
+                self.tally.merge(parsed.tally)
+                yield parsed
+        finally:
+            self._tail.close()

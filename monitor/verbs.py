@@ -1,0 +1,62 @@
+"""What a person can tell the running daemon, and what it answers."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+
+from monitor.control import Refused, Verb
+from monitor.pages import test_page
+from monitor.ports import PermanentError, Sink, TransientError
+from monitor.state import State
+
+VERDICTS = ("real", "false-alarm", "hypothesis-right", "hypothesis-wrong")
+
+
+def verbs(state: State, sinks: Sequence[Sink], wake: Callable[[], None]) -> dict[str, Verb]:
+    """The verbs of the control socket by name. wake: called when the outbox changed."""
+    ledger = state.ledger
+
+    async def known(prefix: str) -> str:
+        incident = await state.read(state.reader.incident, prefix)
+        if incident is None:
+            raise Refused(f"no incident {prefix!r}, or more than one that begins so; see `runwarden incidents list`")
+        return incident.id
+
+    async def ack(incident: str, _: dict[str, str]) -> str:
+        found = await known(incident)
+        if not await state.write(ledger.acknowledge, found, time.time()):
+            raise Refused(f"{found} is not open, or acknowledged already")
+        wake()
+        return f"{found} acknowledged"
+
+    async def resolve(incident: str, _: dict[str, str]) -> str:
+        found = await known(incident)
+        if not await state.write(ledger.resolve, found, time.time()):
+            raise Refused(f"{found} is resolved already")
+        wake()
+        return f"{found} resolved"
+
+    async def verdict(incident: str, values: dict[str, str]) -> str:
+        found, said = await known(incident), values.get("verdict", "")
+        if said not in VERDICTS:
+            raise Refused(f"unknown verdict {said!r}; allowed: {', '.join(VERDICTS)}")
+        await state.write(ledger.judge, found, said, values.get("cause"), values.get("author", "somebody"), time.time())
+        wake()
+        return f"{found}: {said}"
+
+    async def page(_: str, __: dict[str, str]) -> str:
+        return "\n".join([f"{sink.name}: {await _try(sink)}" for sink in sinks])
+
+    return {"ack": ack, "resolve": resolve, "verdict": verdict, "test-page": page}
+
+
+async def _try(sink: Sink) -> str:
+    """Post a test page, edit it and answer in its thread, as an incident would."""
+    first, second = test_page(time.time())
+    try:
+        receipt = await sink.deliver(first, None)
+        await sink.deliver(second, receipt)
+    except (TransientError, PermanentError) as e:
+        return f"FAILED: {e}"
+    return "posted, edited and answered in the thread"

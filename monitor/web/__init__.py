@@ -1,0 +1,1 @@
+"""The status page and our own metrics over HTTP."""

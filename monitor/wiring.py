@@ -1,0 +1,210 @@
+"""The composition root: the only module that names concrete classes."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path, PurePath
+
+from aiohttp.web import AppRunner
+
+import sinks
+from detectors import Suite
+from monitor import control, notify
+from monitor.backtest import episodes, record, series_name
+from monitor.config import Config
+from monitor.desk import Desk
+from monitor.engine import Engine, EngineSettings
+from monitor.explain import Explainer, Patience
+from monitor.incidents import Book
+from monitor.ledger import Ledger
+from monitor.metrics import Metrics
+from monitor.outbox import Worker
+from monitor.ports import Analyst, PermanentError, Sink, Source
+from monitor.reader import Reader
+from monitor.runtime import Daemon, Retention
+from monitor.sources.files.discover import scan
+from monitor.sources.files.replay import read_file
+from monitor.sources.files.source import FileSource
+from monitor.state import State
+from monitor.status import StatusView
+from monitor.store import Store, StoreError
+from monitor.verbs import verbs
+from monitor.web.app import metrics_app, serve, status_app
+from monitor.web.view import Health
+
+log = logging.getLogger(__name__)
+
+# The page waits this long for the built-in diagnosis, which takes milliseconds, should its task be lost in a crash.
+BUILT_IN_HOLD_S = 2.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Addresses:
+    """Where the daemon answers; "" where it does not."""
+
+    status: str = ""
+    metrics: str = ""
+
+
+def new_engine(max_page_age_s: float) -> Engine:
+    """The core without any state."""
+    return Engine(Suite(), Book(), EngineSettings(max_page_age_s=max_page_age_s))
+
+
+def recorded_files(paths: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Files below the paths, sorted, and what could not be looked at."""
+    files: set[str] = set()
+    complaints: list[str] = []
+    for path in paths:
+        found = scan(os.path.abspath(path))
+        complaints += [f"{where}: {why}" for where, why in found.errors]
+        files.update(member.path for members in found.families.values() for member in members)
+    return sorted(files), complaints
+
+
+def backtest_lines(path: str, max_page_age_s: float) -> list[dict[str, object]] | str:
+    """Every episode that the core finds in a recorded file; the reason as text if it cannot be read."""
+    try:
+        series = series_name(PurePath(path))
+        return [record(series, i) for i in episodes(read_file(path), new_engine(max_page_age_s))]
+    except (OSError, PermanentError) as e:
+        return f"{path}: {e}" if path not in str(e) else str(e)
+
+
+def source_of(config: Config) -> list[Source]:
+    """The configured sources."""
+    found: list[Source] = []
+    for item in config.sources:
+        if item.files is not None:
+            f = item.files
+            found.append(FileSource(f.name, f.paths, poll_s=f.poll_s, max_line_bytes=f.max_line_bytes))
+    return found
+
+
+def sinks_of(config: Config) -> list[Sink]:
+    """The configured sinks."""
+    found = []
+    for name in config.sinks.model_fields_set:
+        section = getattr(config.sinks, name)
+        if section is not None:
+            found.append(sinks.create(name, section.model_dump()))
+    return found
+
+
+def analyst_of(config: Config) -> Analyst | None:
+    """The configured model."""
+    claude = config.analysis.claude
+    if claude is None:
+        return None
+    from monitor.analysis.claude import ClaudeAnalyst  # noqa: PLC0415, only what is configured is loaded
+
+    return ClaudeAnalyst(
+        api_key=claude.api_key.get_secret_value(),
+        model=claude.model,
+        fallback_models=claude.fallback_models,
+        base_url=claude.base_url,
+        timeout_s=config.analysis.timeout_s,
+    )
+
+
+def open_ledger(config: Config, sink_names: Sequence[str], hold_s: float) -> tuple[Ledger, dict[str, dict[str, str]]]:
+    """The state of the last process, brought back to memory. StoreError if it cannot be used."""
+    try:
+        config.state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as e:
+        raise StoreError(f"{config.state_dir}: cannot be made ({e.strerror}); set state_dir to a folder of yours") from e
+    store = Store(config.state_dir / "state.db")
+    restored = store.restore()
+    book = Book()
+    book.restore(restored.incidents)
+    engine = Engine(Suite(), book, EngineSettings(max_page_age_s=config.detection.max_page_age_s))
+    for run, blob in restored.snapshots.items():
+        engine.load(run, blob)
+    for batch in store.after_snapshots():
+        engine.observe(batch)
+    return Ledger(engine, store, sink_names, hold_s), {k: dict(v) for k, v in restored.cursors.items()}
+
+
+async def run(config: Config, started: Callable[[Addresses], None] = lambda _: None) -> None:
+    """The daemon, until SIGTERM or SIGINT. StoreError, OSError (an address in use) at the start."""
+    outlets = sinks_of(config)
+    analyst = analyst_of(config)
+    hold_s = config.analysis.hold_s if analyst else BUILT_IN_HOLD_S
+    ledger, cursors = open_ledger(config, [s.name for s in outlets], hold_s)
+    state = State(ledger, Reader(config.state_dir / "state.db"))
+    metrics = Metrics()
+    explainer = Explainer(
+        state, analyst, Patience(hold_s=config.analysis.hold_s, timeout_s=config.analysis.timeout_s), metrics
+    )
+    async with _services(config, state, metrics, outlets, explainer, cursors) as (daemon, addresses):
+        loop = asyncio.get_running_loop()
+        for sign in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(sign, daemon.stop)
+        notify.notify(os.environ, notify.READY, notify.status(f"watching {len(config.sources)} source(s)"))
+        started(addresses)
+        try:
+            await daemon.run(notify.watchdog_interval_s(os.environ, os.getpid()))
+        finally:
+            notify.notify(os.environ, notify.STOPPING)
+            for sink in outlets:
+                await sink.close()
+
+
+@asynccontextmanager
+async def _services(  # noqa: PLR0913, the parts of the daemon
+    config: Config,
+    state: State,
+    metrics: Metrics,
+    outlets: Sequence[Sink],
+    explainer: Explainer,
+    cursors: dict[str, dict[str, str]],
+) -> AsyncIterator[tuple[Daemon, Addresses]]:
+    base: list[str] = []
+    charts = config.state_dir / "charts"
+    charts.mkdir(mode=0o700, exist_ok=True)
+    desk = Desk(state, metrics, charts, lambda i: f"{base[0]}/incidents/{i}" if base else "", time.time)
+    workers = [Worker(sink, desk, time.time) for sink in outlets]
+    retention = Retention(days=config.store.retain_days, max_gib=config.store.max_gib)
+    daemon = Daemon(
+        state=state,
+        explainer=explainer,
+        sources=source_of(config),
+        workers=workers,
+        metrics=metrics,
+        retention=retention,
+        cursors=cursors,
+    )
+    runners: list[AppRunner] = []
+    try:
+        view = StatusView(state, time.time, lambda: list(daemon.health.trouble))
+        status = metrics_url = ""
+        if config.web.listen is not None:
+            runner, status = await serve(status_app(view, lambda: _ready(daemon)), config.web.listen)
+            runners.append(runner)
+            base.append(status)
+        if config.metrics.listen is not None:
+            runner, metrics_url = await serve(metrics_app(metrics, lambda: _ready(daemon)), config.metrics.listen)
+            runners.append(runner)
+        runners.append(await control.serve(config.control_socket, config.control.group, verbs(state, outlets, daemon.wake)))
+        yield daemon, Addresses(status=status, metrics=metrics_url)
+    finally:
+        for runner in runners:
+            await runner.cleanup()
+        config.control_socket.unlink(missing_ok=True)
+        state.close()
+
+
+def _ready(daemon: Daemon) -> Health:
+    h = daemon.health
+    reasons = [f"source {name}: {why}" for name, why in h.trouble.items()]
+    reasons += [f"source {name}: not read yet" for name in daemon.source_names if name not in h.heard]
+    if h.store:
+        reasons.append(f"store: {h.store}")
+    return Health(ready=not reasons, reasons=tuple(reasons))
