@@ -25,7 +25,7 @@ Bools: TypeAlias = npt.NDArray[np.bool_]
 WINDOW: Final = 256
 REFRESH: Final = 32
 EARLY: Final = 8
-WIDEN: Final = 8  # a scale of n < 256 values is taken 1 + 8 / n as large
+WIDEN: Final = 16  # a scale of n < 256 values is taken 1 + 16 / n as large
 SHORT: Final = 64  # length of the median that divergence looks at
 FIXED: Final = 1 << 20  # units of the integer CUSUM per standard deviation
 CLIP: Final = 3.0
@@ -37,14 +37,14 @@ HUGE: Final = 1e300
 class Tuning:
     """How a series is scored. floor: least scale, in log units; k: CUSUM allowance; sign: -1 where a fall is bad;
     history_cap: how far, in log units, the median of 256 values ago may lift the reference (0: not at all);
-    signed: whether a non-positive value moves the series to the asinh scale.
+    falling: whether a young series falls steeply.
     """
 
     floor: float
     k: float
     sign: int = 1
     history_cap: float = 0.0
-    signed: bool = False
+    falling: bool = False
 
 
 @dataclass(slots=True, kw_only=True)
@@ -93,12 +93,14 @@ def _count_at(ordinal: Ints) -> Ints:
     return np.where(ordinal <= first, ordinal * EARLY, WINDOW + (ordinal - first) * REFRESH)
 
 
-def _size_at(count: Ints) -> Ints:
-    """How many of the last values a refresh looks at: all of the first 32, then at least 32, a quarter of all, 256.
+def _size_at(count: Ints, falling: Bools) -> Ints:
+    """How many of the last values a refresh looks at: all up to 256.
 
-    A young series falls steeply: its whole past would say that it is noisy.
+    A young loss falls steeply, and its whole past would say that it is noisy: of a falling series all of the first 32,
+    then at least 32, then a quarter.
     """
-    return np.minimum(np.maximum(np.minimum(count, REFRESH), count // 4), WINDOW)
+    size = np.where(falling, np.maximum(np.minimum(count, REFRESH), count // 4), count)
+    return np.minimum(size, WINDOW)
 
 
 def _spread(starts: Ints, lengths: Ints) -> tuple[Ints, Ints]:
@@ -145,6 +147,7 @@ class Bank:
         self._k = np.zeros(0, np.int64)
         self._sign = np.zeros(0)
         self._cap = np.zeros(0)
+        self._falling = np.zeros(0, np.bool_)
         for name, kind, width, fill in self._COLUMNS:
             setattr(self, name, np.full((0, width) if width else 0, fill, kind))
 
@@ -159,6 +162,7 @@ class Bank:
         self._k[slot] = round(tuning.k * FIXED)
         self._sign[slot] = tuning.sign
         self._cap[slot] = tuning.history_cap
+        self._falling[slot] = tuning.falling
         return slot
 
     def drop(self, slot: int) -> None:
@@ -170,7 +174,7 @@ class Bank:
         for name, kind, width, fill in self._COLUMNS:
             block = np.full((more, width) if width else more, fill, kind)
             setattr(self, name, np.concatenate([getattr(self, name), block]))
-        for name in ("_floor", "_k", "_sign", "_cap"):
+        for name in ("_floor", "_k", "_sign", "_cap", "_falling"):
             column = getattr(self, name)
             setattr(self, name, np.concatenate([column, np.zeros(more, column.dtype)]))
         self._free.extend(range(self._size + more - 1, self._size - 1, -1))
@@ -269,6 +273,8 @@ class Bank:
 
     def _cusum(self, step: Ints, slot: Ints, start: Ints, owner: Ints) -> Ints:
         total = np.cumsum(step)
+        if not total.size:
+            return total
         total += (self.g[slot] - (total[start] - step[start]))[owner]
         # Each segment lies below the one before, so one running minimum serves all of them; integers lose nothing.
         shift = (int(total.max()) - min(int(total.min()), 0) + 1) * owner
@@ -285,7 +291,7 @@ class Bank:
         if not edges.owner.size:
             return m, s, recent
         first = edges.count - WINDOW
-        size = _size_at(edges.count)
+        size = _size_at(edges.count, self._falling[slot[edges.owner]])
         inside = first >= before[edges.owner]
         age = np.arange(WINDOW - 1, -1, -1)
         where = np.flatnonzero(inside)

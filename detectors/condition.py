@@ -167,7 +167,13 @@ class _Scan:
         self.slot = x.segment.track.slot
         self.condition = condition
         self.restarted = False
-        self.said = detector.verdict(x, round_)
+        self.said = self._verdict()
+
+    def _verdict(self) -> Verdict:
+        v = self.detector.verdict(self.x, self.round)
+        if not self.x.segment.track.primary:
+            np.minimum(v.severity, 1, out=v.severity)  # a record cannot grow
+        return v
 
     def findings(self) -> Iterator[Finding]:
         at = 0
@@ -225,7 +231,7 @@ class _Scan:
         x.g = x.g.copy()
         x.g[at + j] = 0
         x.g[at + j + 1 :] = cusum(x.step[at + j + 1 :], 0)
-        self.said = self.detector.verdict(x, self.round)
+        self.said = self._verdict()
         return at + j, self._say(c, row, Phase.ENDS, "recovered" if j == end else "rebased")
 
     def _settled(self, stays: Bools, age: Ints, settings: Settings, carry: int) -> tuple[int, int]:

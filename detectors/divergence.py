@@ -19,12 +19,13 @@ from detectors.types import Block, Finding, Kind, Phase, Role, Severity
 
 @dataclass(slots=True)
 class _State:
-    """Of one series. best, last: medians of 64 on the scale of the series, whose asinh unit is `unit`; edge_*: where the
+    """Of one series. best, last, older: medians of 64 on the scale of the series, whose asinh unit is `unit`; edge_*: where the
     last one was taken; the rest stands while the condition is open.
     """
 
     best: float = np.inf
-    last: float = np.inf
+    last: float = np.nan
+    older: float = np.nan
     unit: float = 0.0
     edge_row: int = 0
     edge_step: int = 0
@@ -76,13 +77,15 @@ class Divergence:
         s, segment, settings = round_.scores, round_.segments[i], self.settings
         unit = float(round_.bank.unit[segment.track.slot])
         if unit != state.unit:  # the series has moved to the asinh scale
-            state.best, state.last = (float(np.arcsinh(np.exp(v) / unit)) for v in (state.best, state.last))
+            log = np.array([state.best, state.last, state.older])
+            state.best, state.last, state.older = np.arcsinh(np.exp(log) / unit).tolist()
             state.unit = unit
         median, count = s.edge_median[edges], s.edge_count[edges]
         at = count - 1 - s.n[s.start[i]]  # a refresh comes with the value before it
         gate = np.maximum(np.log1p(settings.divergence_gate) * s.wide[s.start[i] + at], s.s[s.start[i] + at])
-        rising = np.diff(median, prepend=state.last) > 0
-        state.last = float(median[-1])
+        line = np.concatenate([[state.older, state.last], median])
+        rising = (np.diff(line[:-1]) > 0) & (np.diff(line[1:]) > 0)
+        state.older, state.last = line[-2:].tolist()
         rows = segment.index[at]
         j = 0
         while j < median.size:

@@ -42,7 +42,7 @@ class LossSpike(LevelDetector):
             severity=outlier.astype(np.int8),
             reason=np.zeros(x.y.size, np.int8),
             score=x.z.copy(),
-            level=x.m.copy(),
+            level=x.m.copy(),  # not the reference: what exceeds only the level now is not back in band
             width=np.maximum(2 * x.s, 0.6 * np.log1p(s.loss_gate)),
         )
         if x.n[0] < s.loss_young_rows:
@@ -51,7 +51,7 @@ class LossSpike(LevelDetector):
         if at.size:
             effect = np.median(x.last(at, 4), axis=1) - x.ref[at]
             at = at[effect >= np.log1p(s.loss_gate) * x.wide[at]]
-            v.severity[at], v.reason[at], v.score[at], v.level[at] = 2, _CUSUM, in_sigmas(x.g[at]), x.ref[at]
+            v.severity[at], v.reason[at], v.score[at] = 2, _CUSUM, in_sigmas(x.g[at])
         if x.n[0] < s.loss_early_rows:
             self._early_level(x, v)
         return v

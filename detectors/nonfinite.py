@@ -90,7 +90,7 @@ class Nonfinite:
 
     def _begin(self, round_: Round, x: Segment, at: int) -> _Condition:
         block, row = x.block, int(x.index[at])
-        skipped = x.track.role is Role.GRAD_NORM and self._skipped(round_, block, row)
+        skipped = x.track.primary and x.track.role is Role.GRAD_NORM and self._skipped(round_, block, row)
         place = block.row[row].item(), block.step[row].item()
         return _Condition(
             block.attempt,

@@ -52,8 +52,8 @@ def group_of(kind: Kind) -> frozenset[Kind]:
 class Book:
     """All open incidents and the last few resolved ones of every run.
 
-    relapse_rows: a condition that begins at most so many rows after the last anomalous row of a resolved incident of
-    its group re-opens it as the next episode.
+    relapse_rows: a condition that begins at most so many rows after the last anomalous row of a resolved page of its
+    group re-opens it as the next episode.
     """
 
     def __init__(self, relapse_rows: int = 256) -> None:
@@ -92,7 +92,8 @@ class Book:
             return self._take(joined, finding, severity, Reason.JOINED, t)
         if finding.severity is Severity.RECORD:
             return None  # a component only joins
-        previous = max(mine, key=lambda i: i.last_row, default=None)
+        paged = (i for i in mine if i.severity is Severity.PAGE)  # only these have a thread to go on in
+        previous = max(paged, key=lambda i: i.last_row, default=None)
         if previous is not None and finding.first_row - previous.last_row <= self._relapse_rows:
             return self._begin(finding, severity, limit, t, previous)
         return self._begin(finding, severity, limit, t, None)

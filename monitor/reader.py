@@ -145,6 +145,13 @@ class Reader:
             "SELECT id, body, outcome, found FROM predictions WHERE incident = ? ORDER BY id", (incident_id,)
         ).fetchall()
 
+    def evidence(self, incident_id: str) -> str | None:
+        """The newest evidence of an incident, as it was or would be sent."""
+        row = self._db.execute(
+            "SELECT body FROM evidence WHERE incident = ? ORDER BY t DESC LIMIT 1", (incident_id,)
+        ).fetchone()
+        return row[0] if row else None
+
     def open_predictions(self) -> list[tuple[str, str, str, str]]:
         """(id, incident, run, JSON) of predictions that are not decided."""
         return self._db.execute("SELECT id, incident, run, body FROM predictions WHERE outcome = 'open'").fetchall()

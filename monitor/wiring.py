@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import os
 import signal
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePath
@@ -20,7 +21,7 @@ from monitor import control, notify
 from monitor.backtest import episodes, record, series_name
 from monitor.config import Config
 from monitor.desk import Desk
-from monitor.engine import Engine, EngineSettings
+from monitor.engine import AttemptStart, Engine, EngineSettings
 from monitor.explain import Explainer, Patience
 from monitor.incidents import Book
 from monitor.ledger import Ledger
@@ -30,6 +31,7 @@ from monitor.ports import Analyst, PermanentError, Sink, Source
 from monitor.reader import Reader
 from monitor.runtime import Daemon, Retention
 from monitor.sources.files.discover import scan
+from monitor.sources.files.inspect import Summary, inspect_file, rows
 from monitor.sources.files.replay import read_file
 from monitor.sources.files.source import FileSource
 from monitor.state import State
@@ -76,6 +78,17 @@ def backtest_lines(path: str, max_page_age_s: float) -> list[dict[str, object]] 
         return [record(series, i) for i in episodes(read_file(path), new_engine(max_page_age_s))]
     except (OSError, PermanentError) as e:
         return f"{path}: {e}" if path not in str(e) else str(e)
+
+
+def inspection(path: str) -> tuple[Summary, list[AttemptStart]]:
+    """What a file holds, and where its attempts begin. OSError, PermanentError."""
+    engine = new_engine(math.inf)
+    return inspect_file(path), [a for batch in read_file(path) for a in engine.step(batch).attempts]
+
+
+def recorded_rows(path: str) -> Iterator[dict[str, str | int | float | None]]:
+    """The parsed rows of a file, in order. OSError, PermanentError."""
+    return rows(path)
 
 
 def source_of(config: Config) -> list[Source]:

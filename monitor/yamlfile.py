@@ -1,8 +1,8 @@
 """A YAML file becomes plain values whose places are known, and validation errors become problems at those places.
 
 The dialect is small on purpose. Scalars are read as YAML 1.2 does: 1e-3 is a number, 12:30:00, no and on are text.
-Aliases, anchors, tags and duplicate keys are refused. Bounds: MAX_BYTES, MAX_VALUES, MAX_DEPTH, MAX_DIGITS, MAX_PROBLEMS.
-No message repeats a value from the file, so that a secret in the wrong place is never printed.
+Aliases, anchors, tags and duplicate keys are refused. Bounds: the MAX_ constants below.
+No message repeats a value that could be a secret in the wrong place.
 """
 
 from __future__ import annotations

@@ -35,11 +35,11 @@ def terminal(message: Message, *, width: int = WIDTH, colour: bool = False) -> s
     lines += [_paint(line, "1" if colour else "") for line in wrap(message.headline, width)]
     for section in message.sections:
         lines += ["", *_section(section, width, colour=colour)]
-    lines.append("")
-    labels = [label for label, _ in (*message.commands, *message.links)]
-    gap = max(map(columns, labels)) + 2
-    for label, command in (*message.commands, *message.links):
-        lines.append(f"  {label}{' ' * (gap - columns(label))}{command}")
+    gap = max(columns(label) for label, _ in message.commands) + 2
+    lines += ["", *(f"  {label}{' ' * (gap - columns(label))}{command}" for label, command in message.commands)]
+    for label, url in message.links:
+        line = f"  {label}{' ' * max(gap - columns(label), 2)}{url}"
+        lines += [line] if columns(line) <= width else [f"  {label}", f"    {url}"]
     return "\n".join(lines) + "\n"
 
 
@@ -47,7 +47,8 @@ def edited(
     message: Message, changed: Sequence[str], notes: Sequence[str], *, width: int = WIDTH, colour: bool = False
 ) -> str:
     """What is new since the message was last shown: `changed` names parts as `digests` does, `notes` are clean."""
-    lines = [_paint(cut(f"~ edited: {message.headline}", width), "1" if colour else "")]
+    first, *more = wrap(f"~ edited: {message.headline}", width - 1)
+    lines = [_paint(first + ("…" if more else ""), "1" if colour else "")]
     for section in message.sections:
         news = [
             line for line in section.lines if f"fact {line.label}" in changed or f"prediction {line.text}" in changed

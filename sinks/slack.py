@@ -20,7 +20,7 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator
 
 from monitor.page import Page, Receipt
 from monitor.ports import PermanentError, TransientError
-from sinks.message import compose, note_text
+from sinks.message import ID, compose, note_text
 from sinks.render import fallback, slack, slack_note
 from sinks.slack_api import LOOPBACK, SlackApi, Text
 from sinks.slack_errors import CallError
@@ -37,7 +37,7 @@ _CLOSED = frozenset({"edit_window_closed"})  # the workspace forbids edits: the 
 class Params(BaseModel):
     """channel: its id, as names can change. token: the bot token, already read from where the configuration says."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
     channel: str = Field(
         pattern=r"^[CGD][A-Z0-9]{5,20}$", description="channel id, at the foot of the channel's details"
@@ -194,7 +194,7 @@ class SlackSink:
         for note in fresh:
             said = note_text(note.text)
             if skipped:
-                show = f"runwarden incidents show {clean(page.incident, 64)}"
+                show = f"runwarden incidents show {clean(page.incident, ID)}"
                 said = f"({len(skipped)} earlier updates are left out here: {show}) {said}"
             text = Text(fallback=fallback(said), blocks=slack_note(said), event=NOTE_EVENT, payload={"note": note.id})
             await self._api.post(channel, text, thread=ts)

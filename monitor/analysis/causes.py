@@ -227,7 +227,7 @@ TABLE: tuple[Row, ...] = (
             Sign.DATA_STEADY: 2,
             Sign.LOSS_STEADY: 1,
             Sign.DATA_SLOWER: -5,
-            Sign.DATA_UNKNOWN: -2,
+            Sign.DATA_UNKNOWN: -1,
         },
         excluded_by=Sign.PACE_STEADY,
         experiment=_experiment(

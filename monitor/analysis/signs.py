@@ -30,22 +30,6 @@ NEAR_ROWS = 64
 WARM_ROWS = 10
 """A warm-up may double the learning rate between its first rows."""
 _ANYWHERE = Band(centre=0.0, lo=-math.inf, hi=math.inf, noise=0.0, log=False, rows=0)
-"""How far before the onset a change of schedule or attempt still counts as near."""
-WARM_ROWS = 10
-"""A warm-up may double the learning rate between its first rows."""
-_ANYWHERE = Band(centre=0.0, lo=-math.inf, hi=math.inf, noise=0.0, log=False, rows=0)
-"""How far before the onset a change of schedule or attempt still counts as near."""
-WARM_ROWS = 10
-"""A warm-up may double the learning rate between its first rows."""
-_ANYWHERE = Band(centre=0.0, lo=-math.inf, hi=math.inf, noise=0.0, log=False, rows=0)
-"""How far before the onset a change of schedule or attempt still counts as near."""
-WARM_ROWS = 10
-"""A warm-up may double the learning rate between its first rows."""
-_ANYWHERE = Band(centre=0.0, lo=-math.inf, hi=math.inf, noise=0.0, log=False, rows=0)
-"""How far before the onset a change of schedule or attempt still counts as near."""
-WARM_ROWS = 10
-"""A warm-up may double the learning rate between its first rows."""
-_ANYWHERE = Band(centre=0.0, lo=-math.inf, hi=math.inf, noise=0.0, log=False, rows=0)
 
 
 class Sign(StrEnum):
@@ -96,14 +80,16 @@ def observe(incident: Incident, window: Window) -> Seen:
     series = [s for role in _MEASURED if (s := window.of(role)) is not None]
     traces = {t.series.role: t for s in series if (t := trace(s, event)) is not None}
     loss = traces.get(Role.LOSS)
+    step = traces.get(Role.STEP_TIME)
+    pace = step or traces.get(Role.THROUGHPUT)
     found = chain(
         _loss(loss),
         _grad(traces.get(Role.GRAD_NORM), loss),
         _schedule(window, event),
         _resume(window, event, loss),
         _scale(traces.get(Role.LOSS_SCALE)),
-        _pace(traces.get(Role.STEP_TIME) or traces.get(Role.THROUGHPUT)),
-        _data(traces.get(Role.DATA_TIME), traces.get(Role.STEP_TIME)),
+        _pace(pace),
+        _data(traces.get(Role.DATA_TIME), pace, step),
         _source(incident, window),
     )
     return {sign: claim and claim.model_copy(update={"cites": [cites[claim.metric]]}) for sign, claim in found}
@@ -227,9 +213,9 @@ def _pace(pace: Trace | None) -> _Found:
         yield (Sign.SLOWER_EVENLY if even else Sign.SLOWER_UNEVENLY), None
 
 
-def _data(data: Trace | None, step: Trace | None) -> _Found:
+def _data(data: Trace | None, pace: Trace | None, step: Trace | None) -> _Found:
     if data is None:
-        if step is not None and step.at is not None and step.sustained() and not step.brief():
+        if pace is not None and pace.at is not None and pace.sustained() and not pace.brief():
             yield Sign.DATA_UNKNOWN, None
         return
     grown = data.after[: 4 * LASTING_ROWS]

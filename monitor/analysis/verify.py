@@ -35,6 +35,7 @@ WITHIN_ROWS = 3
 ROUNDING = 0.02
 """A ratio that a claim names may be rounded by this much."""
 _AROUND_ROWS = 3
+_MAX_STEP = 2**60  # differences of two steps stay inside an int64
 
 
 class Verdict(StrEnum):
@@ -210,7 +211,7 @@ _CHECKS: Mapping[Check, Callable[[Claim, Trace, _Lookup, Span], Checked]] = Mapp
 def _index(series: Series, label: int, event: Span) -> int | None:
     """Where a step lies in a series: in the attempt of the event if it has the step, else in the latest that does."""
     labels = axis(series)[1]
-    if not len(labels):
+    if not len(labels) or abs(label) > _MAX_STEP:
         return None
     distance = np.abs(labels - label)
     usual = int(np.median(np.abs(np.diff(labels)))) if len(labels) > 1 else 1

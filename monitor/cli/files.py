@@ -11,6 +11,10 @@ from pathlib import Path
 
 from monitor.cli.say import MISUSED, OK, Progress, fail
 from monitor.config import ConfigError, load
+from monitor.engine import AttemptStart
+from monitor.pages import moment
+from monitor.ports import PermanentError
+from monitor.sources.files.inspect import Summary
 
 _Lines = list[dict[str, object]]
 
@@ -57,15 +61,39 @@ def inspect(path: str, *, rows: bool) -> int:
     from monitor import wiring  # noqa: PLC0415
 
     try:
-        seen = wiring.inspection(path)
         if rows:
-            for row in seen.rows():
+            for row in wiring.recorded_rows(path):
                 sys.stdout.write(json.dumps(row) + "\n")
         else:
-            sys.stdout.write(seen.text())
-    except (OSError, wiring.Unreadable) as e:
+            summary, attempts = wiring.inspection(path)
+            _summary(summary, attempts)
+    except BrokenPipeError:
+        raise
+    except (OSError, PermanentError) as e:
         return fail(e, MISUSED)
     return OK
+
+
+def _summary(seen: Summary, attempts: Sequence[AttemptStart]) -> None:
+    print(f"{seen.path}: {seen.format}, {seen.lines:,} lines, {seen.log_lines:,} of them log text")
+    for run in seen.runs:
+        steps = "no steps" if run.steps is None else f"steps {run.steps[0]:,} to {run.steps[1]:,}"
+        planned = f" of {run.total_steps:,}" if run.total_steps >= 0 else ""
+        times = "no clock" if run.times is None else f"{moment(run.times[0])} to {moment(run.times[1])}"
+        print(f"\nrun {run.run}: {run.rows:,} rows, {steps}{planned}, {times}")
+        mine = [a for a in attempts if a.run == run.run]
+        for a in mine[1:]:
+            print(f"  attempt {a.attempt + 1} recognised at row {a.row:,}, step {a.step:,}")
+        print(f"  {len(mine)} attempt{'s' * (len(mine) != 1)}")
+        form = "  {:<34} {:<14} {:<8} {:<8} {:>9} {:>10}"
+        print(form.format("column", "role", "unit", "primary", "values", "non-finite"))
+        for c in run.columns:
+            primary = "yes" if c.primary else ""
+            print(form.format(c.metric[:34], c.info.role, c.info.unit or "-", primary, c.values, c.nonfinite))
+    if seen.problems:
+        print("\nnot parsed:")
+        for reason, (many, line) in seen.problems.items():
+            print(f"  {reason.replace('_', ' ')}: {many:,}, first in line {line:,}")
 
 
 def _each(

@@ -32,11 +32,13 @@ _INLINE = {"text", "link", "emoji", "user", "usergroup", "channel", "broadcast",
 class Fault:
     """What happens to the next `times` calls of a method instead of, or after, a proper answer.
 
-    status: answer with it (429 with `retry_after`). error: answer ok=false with it. body: answer 200 with this text.
-    delay_s: wait first; inf waits until the server stops. cut: do the work, then drop the connection unanswered.
+    after: so many calls go well before. status: answer with it (429 with `retry_after`). error: answer ok=false with
+    it. body: answer 200 with this text. delay_s: wait first; inf waits until the server stops. cut: do the work, then
+    drop the connection unanswered.
     """
 
     times: int = 1
+    after: int = 0
     status: int = 0
     retry_after: str | None = None
     error: str = ""
@@ -146,6 +148,9 @@ class SlackDouble:
         queue = self.faults.get(method)
         if not queue:
             return None
+        if queue[0].after > 0:
+            queue[0].after -= 1
+            return None
         queue[0].times -= 1
         return queue[0] if queue[0].times > 0 else queue.pop(0)
 
@@ -216,12 +221,11 @@ class SlackDouble:
         if len(json.dumps(blocks, ensure_ascii=False, separators=(",", ":"))) > MAX_BLOCK_CHARS:
             raise Refusal("msg_blocks_too_long")
         try:
-            for parsed in Block.parse_all(blocks):
-                if parsed is None:
-                    raise Refusal("invalid_blocks")
-                parsed.to_dict()
-        except SlackObjectFormationError:
+            parsed = [block and block.to_dict() for block in Block.parse_all(blocks)]
+        except (SlackObjectFormationError, TypeError):  # TypeError: the models miss a field
             raise Refusal("invalid_blocks") from None
+        if not all(parsed):
+            raise Refusal("invalid_blocks")
         for block in blocks:
             self._check_structure(block)
 

@@ -32,6 +32,10 @@ class Parser(Protocol):
         """Parse complete lines, the first of which is number `first_row`."""
         ...
 
+    def known(self, lines: Sequence[bytes]) -> int:
+        """How many of the first lines of a file that was rewritten in place were seen before; 0: it is another log."""
+        ...
+
     def state(self) -> dict[str, Any]:
         """What a later parser needs to go on after the last line."""
         ...
@@ -39,7 +43,7 @@ class Parser(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Format:
-    """recognise: whether some complete lines from a file's beginning are of this format; make: a parser from a state."""
+    """recognise: whether complete lines from a file's beginning are of this format; make: a parser from a state."""
 
     recognise: Callable[[Sequence[bytes]], bool]
     make: Callable[[Mapping[str, Any]], Parser]

@@ -1,13 +1,14 @@
 """CSV and TSV with a header line, as Lightning's CSVLogger, AlgoPerf and spreadsheets write them.
 
 An empty cell is an absent metric. A line whose fields are the header again is a header (several runs appended); a line
-with another number of fields is counted. Lightning rewrites the whole file when a metric appears: rows that were already
-seen are skipped then (see `adopt`).
+with another number of fields is counted. Lightning rewrites the whole file when a new metric appears: the parser knows the
+rows that it has seen by their number and by the last of them (see `known`).
 """
 
 from __future__ import annotations
 
 import csv
+import hashlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -50,8 +51,14 @@ def _fields(line: bytes, delimiter: str) -> list[str]:
         return []
 
 
+def _digest(header: Sequence[str], fields: Sequence[str]) -> str:
+    """Of the cells that are not empty, whatever their order."""
+    cells = sorted(f"{name}={value}" for name, value in zip(header, fields, strict=True) if value)
+    return hashlib.sha256("\n".join(cells).encode()).hexdigest()[:32]
+
+
 class CsvLog:
-    """Parser of CSV. State: the header and its delimiter."""
+    """Parser of CSV. State: the header and its delimiter, how many rows were read and a hash of the last."""
 
     name = "csv"
     splits_returns = False
@@ -59,11 +66,26 @@ class CsvLog:
     def __init__(self, state: Mapping[str, Any]) -> None:
         self._header: tuple[str, ...] = tuple(str(h) for h in state.get("header", ()))
         self._delimiter = str(state.get("delimiter", ","))
+        self._rows = int(state.get("rows", 0))
+        self._last = str(state.get("last", ""))
         self._table = Tabulator()
 
     def state(self) -> dict[str, Any]:
         """What a later parser needs to go on after the last line."""
-        return {"header": list(self._header), "delimiter": self._delimiter}
+        return {"header": list(self._header), "delimiter": self._delimiter, "rows": self._rows, "last": self._last}
+
+    def known(self, lines: Sequence[bytes]) -> int:
+        """How many of the first lines of a rewritten file were seen: it has all our columns and our last row."""
+        filled = [i for i, line in enumerate(lines) if line.strip()]
+        if not self._rows or len(filled) <= self._rows:
+            return 0
+        header = _fields(lines[filled[0]], self._delimiter)
+        last = filled[self._rows]
+        fields = _fields(lines[last], self._delimiter)
+        if not set(self._header) <= set(header) or len(fields) != len(header) or _digest(header, fields) != self._last:
+            return 0
+        self._header = tuple(header)
+        return last + 1
 
     def feed(self, lines: Sequence[bytes], first_row: int) -> Parsed:
         """Parse complete lines, the first of which is number `first_row`."""
@@ -101,4 +123,6 @@ class CsvLog:
 
     def _flush(self, records: list[list[str]], rows: list[int], out: Parsed) -> None:
         if records:
+            self._rows += len(records)
+            self._last = _digest(self._header, records[-1])
             self._table.columns(self._header, list(zip(*records, strict=True)), np.array(rows, np.int64), out)

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from monitor.sources.files.tailer import Position, from_json, to_json
+from monitor.sources.files.position import Position, from_json, to_json
 
 VERSION = 1
 
@@ -18,7 +18,7 @@ class Cursor:
 
     path: of the file being written, whichever of its family `position` is in. row: number of the next line.
     history: inode → bytes that were there at first sight, for files not yet read past that. runs: names that rows gave.
-    format, state: the parser and its memory, "" if the format is not known yet.
+    format, state: the parser and its memory, "" if the format is not known yet. past: ends of files read before.
     """
 
     run: str
@@ -30,6 +30,7 @@ class Cursor:
     format: str = ""
     state: Mapping[str, Any] = field(default_factory=dict)
     runs: tuple[str, ...] = ()
+    past: tuple[Position, ...] = ()
 
     def dumps(self) -> str:
         """As a short JSON string."""
@@ -44,6 +45,7 @@ class Cursor:
             "format": self.format,
             "state": self.state,
             "runs": self.runs,
+            "past": [to_json(p) for p in self.past],
         }
         return json.dumps(value, separators=(",", ":"))
 
@@ -64,6 +66,7 @@ class Cursor:
                 format=str(value["format"]),
                 state=dict(value["state"]),
                 runs=tuple(str(run) for run in value["runs"]),
+                past=tuple(from_json(p) for p in value["past"]),
             )
         except (ValueError, TypeError, KeyError, RecursionError):
             return None

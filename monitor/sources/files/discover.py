@@ -4,6 +4,7 @@ A scan looks at names and types only (no stat per file), so that a rescan per se
 100,000 files, hidden names skipped, links to folders followed once; what is left out is counted.
 """
 
+# ruff: noqa: PTH112, PTH116 - strings, not Path objects: many files, often
 from __future__ import annotations
 
 import os
@@ -45,12 +46,10 @@ def scan(root: str, max_files: int = MAX_FILES) -> Scan:
     if not os.path.isdir(root):
         _scan_file(root, out)
         return out
-    count = 0
-    for entry in _walk(root, out):
+    for count, entry in enumerate(_walk(root, out)):
         if count == max_files:
             out.refused[root] = Unusable.TOO_MANY_FILES
             break
-        count += 1
         base, age = family_of(entry.name)
         folder = entry.path[: len(entry.path) - len(entry.name)]
         inode = entry.stat().st_ino if entry.is_symlink() else entry.inode()
@@ -79,7 +78,7 @@ def family(path: str) -> list[Member]:
                 if not entry.name.startswith(name):
                     continue
                 base, age = family_of(entry.name)
-                if entry.name == name or base == name:
+                if name in (entry.name, base):
                     members.append(Member(age, entry.path, os.stat(entry.path).st_ino))
     except OSError:
         pass  # what is gone in this moment is found by the next call

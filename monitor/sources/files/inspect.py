@@ -1,5 +1,6 @@
 """What is in a log file, as the watcher would read it: for `runwarden inspect FILE`."""
 
+
 from __future__ import annotations
 
 import heapq
@@ -12,7 +13,8 @@ import numpy as np
 from monitor.roles import RoleInfo, role_of
 from monitor.sources.files.discover import run_of
 from monitor.sources.files.haul import Names
-from monitor.sources.files.rows import Parsed
+from monitor.sources.files.rows import Piece
+from monitor.sources.files.values import Ints
 from monitor.sources.files.whole import Whole
 
 Cell = str | int | float | None
@@ -32,7 +34,7 @@ class ColumnSummary:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunSummary:
-    """One run of a file. Ranges are (lowest, highest) and None where there is no step or clock; total_steps -1: unknown."""
+    """One run of a file. Ranges are (lowest, highest), None without a step or clock. total_steps: -1 if unknown."""
 
     run: str
     rows: int
@@ -45,7 +47,9 @@ class RunSummary:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Summary:
-    """One file. problems: reason → (how many, 1-based number of the first line). generations: 1, a file is read once."""
+    """One file. problems: reason → (how many, number of the first line, from 1). A file that is read once has one
+    generation.
+    """
 
     path: str
     format: str
@@ -77,12 +81,12 @@ class _Run:
 
 
 def inspect_file(path: str) -> Summary:
-    """Read `path` whole and sum it up. Raises OSError or PermanentError if it cannot be read or its format is unknown."""
+    """Read `path` whole and sum it up. Raises OSError if it cannot be read, PermanentError if its format is unknown."""
     whole, runs, log_lines = Whole(path), dict[str, _Run](), 0
     names = Names(run_of(path, path), path, {})
     for parsed in whole:
         log_lines += len(parsed.lines)
-        steps: dict[str, list[tuple[np.ndarray, np.ndarray]]] = {}  # type: ignore[type-arg]
+        steps: dict[str, list[tuple[Ints, Ints]]] = {}
         for piece in parsed.pieces:
             name = names.of(piece.run)
             run = runs.setdefault(name, _Run())
@@ -110,7 +114,7 @@ def inspect_file(path: str) -> Summary:
     )
 
 
-def _add_steps(run: _Run, row: np.ndarray, step: np.ndarray) -> None:  # type: ignore[type-arg]
+def _add_steps(run: _Run, row: Ints, step: Ints) -> None:
     step = step[np.argsort(row, kind="stable")]
     step = step[step >= 0]
     if not step.size:
@@ -149,28 +153,16 @@ def _summary(name: str, run: _Run) -> RunSummary:
 
 
 def rows(path: str) -> Iterator[dict[str, Cell]]:
-    """The rows of a file in order: `{"run", "step", "t", metric: value, …}`; step and t are None where there is none."""
+    """The rows of a file in order: `{"run", "step", "t", metric: value, …}`; step and t None where there is none."""
     names = Names(run_of(path, path), path, {})
     for parsed in Whole(path):
-        yield from (record for _, record in heapq.merge(*_records(parsed, names), key=lambda item: item[0]))
+        numbered = heapq.merge(*(_records(piece, names.of(piece.run)) for piece in parsed.pieces), key=lambda r: r[0])
+        yield from (record for _, record in numbered)
 
 
-def _records(parsed: Parsed, names: Names) -> list[Iterator[tuple[int, dict[str, Cell]]]]:
-    out = []
-    for piece in parsed.pieces:
-        run, columns = names.of(piece.run), piece.columns
-        cells = zip(piece.row.tolist(), piece.step.tolist(), piece.t.tolist(), piece.values.tolist(), strict=True)
-        records = (
-            (
-                row,
-                {
-                    "run": run,
-                    "step": None if step < 0 else step,
-                    "t": None if math.isnan(t) else t,
-                    **dict(zip(columns, values, strict=True)),
-                },
-            )
-            for row, step, t, values in cells
-        )
-        out.append(records)
-    return out
+def _records(piece: Piece, run: str) -> Iterator[tuple[int, dict[str, Cell]]]:
+    cells = zip(piece.row.tolist(), piece.step.tolist(), piece.t.tolist(), piece.values.tolist(), strict=True)
+    for row, step, t, values in cells:
+        record: dict[str, Cell] = {"run": run, "step": None if step < 0 else step, "t": None if math.isnan(t) else t}
+        record.update(zip(piece.columns, values, strict=True))
+        yield row, record

@@ -7,20 +7,38 @@ back to line by line, first orjson, then the standard library for what orjson re
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import orjson
 
-from monitor.sources.files.rows import Parsed, Tabulator, Unusable
+from detectors.types import Role
+from monitor.roles import role_of
+from monitor.sources.files.rows import CLOCK_KEYS, STEP_KEYS, Parsed, Tabulator, Tally, Unusable, flat
+from monitor.sources.files.values import number
 
 BLOCK_BYTES = 1 << 16
+HEAD_LINES = 50
+_NONFINITE = re.compile(rb"(?<=[:,\[\s])([-+]?)(nan|inf(?:inity)?)(?=\s*[,}\]])", re.IGNORECASE)
+_TELLING = (Role.LOSS, Role.EVAL_LOSS, Role.GRAD_NORM, Role.STEP_TIME, Role.THROUGHPUT)
+_MARKS = frozenset({*STEP_KEYS, *CLOCK_KEYS})
 
 
 def recognise(head: Sequence[bytes]) -> bool:
-    """Whether the first line that is not blank is a JSON object."""
-    first = next((line for line in head if line.strip()), b"")
-    return isinstance(decode(first), dict)
+    """Whether the first line is a JSON object and one of the first has a step, a clock or a metric of known meaning.
+
+    A configuration that happens to stand in one line is no log.
+    """
+    lines = [line for line in head if line.strip()][:HEAD_LINES]
+    if not lines or type(decode(lines[0])) is not dict:
+        return False
+    for line in lines:
+        record = decode(line)
+        keys = flat(record, Tally(), 0) if type(record) is dict else {}
+        if any(k in _MARKS or (number(v) is not None and role_of(k).role in _TELLING) for k, v in keys.items()):
+            return True
+    return False
 
 
 def decode(line: bytes) -> Any:
@@ -29,10 +47,16 @@ def decode(line: bytes) -> Any:
         return orjson.loads(line)
     except orjson.JSONDecodeError:
         pass
-    try:
-        return json.loads(line)
-    except (ValueError, RecursionError):
-        return None
+    for text in (line, _NONFINITE.sub(_respell, line)):
+        try:
+            return json.loads(text)
+        except (ValueError, RecursionError):
+            continue
+    return None
+
+
+def _respell(found: re.Match[bytes]) -> bytes:
+    return b"NaN" if found[2].lower() == b"nan" else found[1] + b"Infinity"
 
 
 class JsonLines:
@@ -48,6 +72,10 @@ class JsonLines:
     def state(self) -> dict[str, Any]:
         """What a later parser needs to go on after the last line."""
         return self._epochs.state()
+
+    def known(self, lines: Sequence[bytes]) -> int:  # noqa: ARG002 - part of the protocol
+        """A rewritten file of this format is another log."""
+        return 0
 
     def feed(self, lines: Sequence[bytes], first_row: int) -> Parsed:
         """Parse complete lines, the first of which is number `first_row`."""

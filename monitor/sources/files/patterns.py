@@ -1,7 +1,8 @@
 r"""One function per trainer: a console line → its step and metrics, or None if it is another's.
 
-Sources of the formats: Megatron-LM `training_log`, torchtitan `metrics.py`, nanoGPT `train.py`, nanochat `base_train.py`,
-modded-nanogpt's records, DeepSpeed `log_dist`, Hugging Face Trainer's printed dicts. Names of metrics are the writer's;
+Sources of the formats: Megatron-LM `training_log`, torchtitan `metrics.py`, nanoGPT `train.py`, nanochat
+`base_train.py`, modded-nanogpt's records, DeepSpeed `log_dist`, mmcv's TextLoggerHook, MLPerf logging, the dicts that
+Hugging Face's Trainer prints. Names of metrics are the writer's;
 a unit glued to the number becomes part of the name (`train_time_ms`). All expressions are linear in the line's length.
 """
 
@@ -17,7 +18,7 @@ from typing import Any
 from monitor.sources.files.values import number
 
 MAX_LINE = 20_000
-MARKS = ("step", "iter", "s:", "'loss'", '"', "Step", "Iter", "STEP")
+MARKS = ("step", "iter", "s:", "'loss'", '"', "Step", "Iter", "STEP", "Epoch")
 """A line without any of these is no line of metrics."""
 
 _ESCAPE = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)|\x1b[@-_]")
@@ -81,8 +82,41 @@ def megatron(line: str) -> Line | None:
             values[key.strip()] = x
     if not values:
         return None
-    nan_if_absent = ("lm loss",) if "elapsed time per iteration (ms)" in values or "grad norm" in values else ()
+    nan_if_absent = ("lm loss",) if line.rstrip().endswith("|") else ()  # else it was cut
     return Line(_with_clock(line[: found.start()], found[1], values), int(found[2]), nan_if_absent)
+
+
+_MMDET = re.compile(r"\bEpoch(?:\(train\))?\s{1,4}\[(\d+)\]\s{0,4}\[\s{0,8}(\d+)/(\d+)\]\s(.*)")
+
+
+def mmdet(line: str) -> Line | None:
+    """`Epoch [1][50/1833] lr: 1.9e-03, eta: 1:02:03, time: 0.511, data_time: 0.189, …`; steps go on over epochs."""
+    found = _MMDET.search(line)
+    if not found or len(found[1] + found[3]) > 18:
+        return None
+    epoch, at, length = int(found[1]), int(found[2]), int(found[3])
+    values = {k: v for k, v in _generic_pairs(found[4]).items() if k not in ("eta", "day", "days")}
+    return (
+        Line(_with_clock(line, str((epoch - 1) * length + at), {"epoch": float(epoch), **values})) if values else None
+    )
+
+
+def mlperf(line: str) -> Line | None:
+    """`:::MLLOG {json}` anywhere in a line: tracked statistics and the training loss."""
+    start = line.find(":::MLLOG {")
+    if start < 0:
+        return None
+    try:
+        entry = json.loads(line[start + 9 :])
+        key, value, about = entry["key"], entry["value"], entry["metadata"]
+        if key not in ("tracked_stats", "train_loss", "eval_accuracy", "eval_loss", "validation_loss"):
+            return None
+        stats = value if isinstance(value, dict) else {key: value}
+        head = {"step": about.get("step", about.get("step_num")), "t": float(entry["time_ms"]) / 1000}
+        counts = {k: about[k] for k in ("samples_count",) if k in about and k not in stats}
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return None
+    return Line({**head, **counts, **{str(k): v for k, v in stats.items()}})
 
 
 _NANOCHAT = re.compile(r"\bstep (\d+)/(\d+) \([\d.]+%\) \| (.*)")
@@ -97,9 +131,9 @@ def nanochat(line: str) -> Line | None:
         return None
     values: dict[str, Any] = {}
     for item in found[3].split("|"):
-        if (pair := _NANOCHAT_ITEM.match(item.strip())) and (x := _number(pair[2])) is not None:
-            if (name := pair[1].strip()) not in ("eta", "epoch"):
-                values[_NANOCHAT_NAMES.get(name, name)] = x
+        pair = _NANOCHAT_ITEM.match(item.strip())
+        if pair and pair[1] not in ("eta", "epoch") and (x := _number(pair[2])) is not None:
+            values[_NANOCHAT_NAMES.get(pair[1], pair[1])] = x
     return Line(_with_clock("", found[1], values), int(found[2])) if values else None
 
 
@@ -133,30 +167,26 @@ def modded(line: str) -> Line | None:
     values: dict[str, Any] = {}
     for name, text, unit in _MODDED_ITEM.findall(found[3]):
         if (x := _number(text)) is not None:
-            name, x = _MODDED_NAMES.get(name, name), x * 1000 if unit == "s" else x
-            values[f"{name}_ms" if unit else name] = x
+            known = _MODDED_NAMES.get(name, name)
+            values[f"{known}_ms" if unit else known] = x * 1000 if unit == "s" else x
     return Line(_with_clock("", found[1], values), int(found[2] or -1)) if values else None
 
 
-_TORCHTITAN = re.compile(r"\bstep:\s*([\d,]+)(?:/([\d,]+))?\s+(?=\S)(.*\bloss:.*)")
-_PAIR = re.compile(rf"([A-Za-z_][\w/.\-() ]*?)\s*[:=]\s*['\"]?({_N})(?![\d:/-]*[:/]\d)([A-Za-z%]*)")
+_TORCHTITAN = re.compile(r"\bstep:\s{0,8}([\d,]{1,20})(?:/([\d,]{1,20}))?\s+")
+_TORCHTITAN_ITEM = re.compile(
+    rf"([A-Za-z_][\w/.\-]{{0,60}}):\s{{0,8}}({_N})(?:[A-Za-z%]+)?(?:\([^)]{{0,40}}\))?(?=\s|$)"
+)
 
 
 def torchtitan(line: str) -> Line | None:
-    """`step: 10  loss:  7.84719  grad_norm:  1.4412  memory: 22.10GiB(46.53%)  tps: 8,131  tflops: 89.12  mfu: 28.56%`."""
+    """`step: 10  loss:  7.84719  grad_norm:  1.4412  memory: 22.10GiB(46.53%)  tps: 8,131  mfu: 28.56%`."""
     found = _TORCHTITAN.search(line)
-    if not found:
+    if not found or "loss:" not in line:
         return None
-    values = _pairs(re.sub(r"\([^)]*\)", " ", found[3]))
-    return Line(_with_clock(line, found[1], values), int((found[2] or "-1").replace(",", ""))) if values else None
-
-
-def _pairs(text: str) -> dict[str, Any]:
-    values: dict[str, Any] = {}
-    for name, value, unit in _PAIR.findall(text):
-        if (x := _number(value.rstrip(","))) is not None:
-            values[f"{name.strip()}_ms" if unit == "ms" else name.strip()] = x
-    return values
+    pairs = _TORCHTITAN_ITEM.findall(line, found.end())
+    values = {name: x for name, text in pairs if (x := _number(text)) is not None}
+    step, total = found[1].replace(",", ""), (found[2] or "").replace(",", "")
+    return Line(_with_clock(line, step, values), int(total or -1)) if values and step else None
 
 
 def huggingface(line: str) -> Line | None:
@@ -188,8 +218,8 @@ def embedded_json(line: str) -> Line | None:
 
 
 _STEP = re.compile(
-    r"(?:^|[\s|,;\[({])(?:global[_ ]|train(?:ing)?[_ ])?(?:step|iter(?:ation)?|update)s?\s*[:=#]?\s*\[?\s*"
-    r"(\d[\d,]*)(?:\s*(?:/|of)\s*(\d[\d,]*))?(?![\w.])",
+    r"(?:^|[\s|,;\[({])(?:global[_ ]|train(?:ing)?[_ ])?(?:step|iter(?:ation)?|update)s?\s{0,4}[:=#]?\s{0,4}\[?\s{0,4}"
+    r"(\d[\d,]{0,20})(?:\s{0,4}(?:/|of)\s{0,4}(\d[\d,]{0,20}))?(?![\w.])",
     re.IGNORECASE,
 )
 
@@ -210,7 +240,8 @@ def generic(line: str) -> Line | None:
 
 
 _GENERIC_PAIR = re.compile(
-    rf"(?:^|[\s,;|\[({{\"'])([A-Za-z_][\w/.\-]{{0,100}}(?: (?:loss|norm|rate|scale|time))?)['\"]?\s*[:=]\s*['\"]?({_N})(ms\b|s\b|%)?(?=$|[\s,;|\])}}\"'])"
+    rf"(?:^|(?<=[\s,;|\[({{\"']))([A-Za-z_][\w/.\-]{{0,100}}(?: (?:loss|norm|rate|scale|time))?)['\"]?"
+    rf"\s{{0,8}}[:=]\s{{0,8}}['\"]?({_N})(ms\b|s\b|%)?(?=$|[\s,;|\])}}\"'])"
 )
 
 
@@ -224,6 +255,8 @@ def _generic_pairs(text: str) -> dict[str, Any]:
 
 PATTERNS: dict[str, Callable[[str], Line | None]] = {
     "megatron": megatron,
+    "mlperf": mlperf,
+    "mmdet": mmdet,
     "nanochat": nanochat,
     "nanogpt": nanogpt,
     "modded_nanogpt": modded,

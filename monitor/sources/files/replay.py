@@ -1,9 +1,9 @@
 """A finished file as the batches that a live tail would have seen, with the ticks between them.
 
 Between rows that are more than 60 s apart a live source would have yielded empty batches; here they stand on a fixed
-grid of the data's own clock (10 s for the first 2 h of a gap, then 600 s, for 7 days at most: a silence that nobody was
-told of by then is told by the next row). A clock that goes back makes no ticks, a log without a clock has none, and none
-follow the last row: the end of a file is not a silence.
+grid of the data's own clock (10 s for the first 2 h of a gap, then 600 s, for 7 days at most: what
+has not been called silent by then will not be). A clock that goes back makes no ticks, a log without a clock has none,
+and none follow the last row: the end of a file is not a silence.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ MAX_GAP_S = 7 * 86_400.0
 def read_file(path: str, *, run: str | None = None) -> Iterator[Batch]:
     """Yield the batches of one file, its rows as LIVE, in row order; the last has `at_head`.
 
-    t_recv: the latest time that any row has had so far, or of the tick; 0.0 without a clock. run: the run id, by default
-    the file's name without its suffixes. Raises OSError or PermanentError before the first batch if the file cannot be
+    t_recv: the latest time that any row has had so far, or of the tick; 0.0 without a clock. run: the run id; by
+    default the file's name without its suffixes. Raises OSError or PermanentError before the first batch if the file cannot be
     read or its format is unknown, and OSError later if an archive is damaged.
     """
     whole = Whole(path)

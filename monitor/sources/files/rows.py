@@ -3,8 +3,8 @@
 Shared by all parsers, and the hot path: records with the same keys are converted as one matrix, and only columns that
 hold something else than numbers are looked at value by value. Conventions:
 - step: the first present of `STEP_KEYS`; other step-like keys stay metrics. A row without one has step -1.
-- t: the first present of `CLOCK_KEYS`. Names that also mean a duration (`time`, …) are the clock only where the value is
-  an epoch (> 1e9). Epochs in ms, µs or ns become seconds; small values are kept; ISO-8601 text without a zone is UTC.
+- t: the first present of `CLOCK_KEYS`. Names that also mean a duration (`time`, …) are the clock only where the value
+  is an epoch (> 1e9). Small values of the others are kept: seconds since the start.
 - a metric is a number, or text that spells one ("2.345", "NaN", "Infinity"). Booleans, other text, null and lists are
   not metrics. |x| >= 1.79e308 is an infinity that the writer could not spell.
 - nested keys are joined by "/".
@@ -93,7 +93,7 @@ class Tally:
 
 @dataclass(slots=True)
 class Piece:
-    """Dense rows of one set of metrics; the arrays are as in `Frame`. run: named in the rows themselves, None if not."""
+    """Dense rows of one set of metrics; arrays as in `Frame`. run: named in the rows themselves, None if not."""
 
     run: str | None
     columns: tuple[str, ...]

@@ -22,30 +22,33 @@ class Sniffer:
 
     def look(self, tail: Tail, tally: Tally, *, final: bool = False) -> str:
         """Name of the format, "" if it is not known (yet). final: the last line needs no newline."""
+        if tail.size() < self._looked:
+            self._looked = 0
         head = tail.pread(HEAD_BYTES, 0)
         tail.mark_seen()
         if not head:
             return ""
         if b"\0" in head[:BINARY_BYTES].strip(b"\0") or not _is_text(head):
             return self._refuse(Unusable.BINARY, tally)
-        if self._looked == 0:
+        if not self._looked:
             lines = _lines(head, whole=final and len(head) < HEAD_BYTES)
-            for name, known in PARSERS.items():
-                if known.recognise(lines):
-                    return name
-            if not lines:
-                return ""
-            self._looked = max(0, head.rfind(b"\n") + 1) if len(head) == HEAD_BYTES else 0
-        if self._looked:
-            window = tail.pread(READ_BYTES, self._looked)
-            lines = _lines(window, whole=False)
-            for name, known in PARSERS.items():
-                if known.anywhere and known.recognise(lines):
-                    return name
-            self._looked += window.rfind(b"\n") + 1 or (len(window) if len(window) == READ_BYTES else 0)
-            if len(window) == READ_BYTES:
-                tail.mark_unseen()
-                return ""
+            if not lines or (name := _known(lines)):
+                return name if lines else ""
+            if len(head) < HEAD_BYTES:
+                return self._refuse(Unusable.UNRECOGNISED, tally)
+            self._looked = head.rfind(b"\n") + 1 or len(head)
+        return self._look_further(tail, tally)
+
+    def _look_further(self, tail: Tail, tally: Tally) -> str:
+        window = tail.pread(READ_BYTES, self._looked)
+        lines = _lines(window, whole=False)
+        if name := _known(lines, anywhere=True):
+            return name
+        full = len(window) == READ_BYTES
+        self._looked += window.rfind(b"\n") + 1 or (len(window) if full else 0)
+        if full:
+            tail.mark_unseen()
+            return ""
         return self._refuse(Unusable.UNRECOGNISED, tally)
 
     def _refuse(self, reason: Unusable, tally: Tally) -> str:
@@ -64,3 +67,7 @@ def _is_text(head: bytes) -> bool:
 def _lines(data: bytes, *, whole: bool) -> list[bytes]:
     lines = data.removeprefix(BOM).replace(b"\0", b"").replace(b"\r", b"\n").split(b"\n")
     return lines if whole else lines[:-1]
+
+
+def _known(lines: list[bytes], *, anywhere: bool = False) -> str:
+    return next((n for n, f in PARSERS.items() if (f.anywhere or not anywhere) and f.recognise(lines)), "")

@@ -4,6 +4,7 @@ One thread call and one batch per poll over all files; at most 1 MiB per file an
 turn, so that one large file cannot starve the others. Folders are scanned again every second.
 """
 
+# ruff: noqa: PTH100, PTH120 - strings, not Path objects: many files, often
 from __future__ import annotations
 
 import asyncio
@@ -140,8 +141,11 @@ class Watch:
                     self._refused.add(item)
                     haul.tally.add(item[1], 0)
         self._match(found)
+        past = {inode: s for s in self._streams.values() for inode in s.past}
         for base in sorted(found.keys() - self._by_path.keys()):
             root, members = found[base]
+            if all(m.inode in past and past[m.inode].has_read(m.path, m.inode) for m in members):
+                continue  # moved out of the way by hand: it was read under its old name
             self._by_path[base] = self._add(base, members, root)
         self._seen_roots = set(self._paths)
 

@@ -9,6 +9,7 @@ What a file holds at first sight is history (at the first scan) or backlog (late
 live. Sizes at first sight of history are part of the cursor, so that a restart does not turn history into news.
 """
 
+# ruff: noqa: PTH116 - strings, not Path objects: many files, often
 from __future__ import annotations
 
 import os
@@ -18,11 +19,15 @@ from monitor.sources.files import PARSERS, Parser
 from monitor.sources.files.cursor import Cursor
 from monitor.sources.files.discover import Member, family
 from monitor.sources.files.haul import Haul, Names
+from monitor.sources.files.origins import Origins
+from monitor.sources.files.position import Check, Position
 from monitor.sources.files.rows import Unusable
 from monitor.sources.files.sniff import Sniffer
-from monitor.sources.files.tailer import NO_END, READ_BYTES, Check, NotRegular, Tail
+from monitor.sources.files.tailer import READ_BYTES, NotRegularError, Tail
 
 MAX_UNPACKED = 1 << 32
+MAX_REWRITTEN = 1 << 24
+MAX_PAST = 8
 
 
 class Stream:
@@ -40,16 +45,17 @@ class Stream:
         self._resume: Cursor | None = None
         self._parked: tuple[int, int, int] | None = None
         self._failed = ""
-        sizes = {m.inode: _size(m.path) for m in self.members}
-        self._history = sizes if origin is Origin.HISTORY else {}
-        self._backlog = sizes if origin is Origin.BACKLOG else {}
+        self._past: tuple[Position, ...] = ()
+        self._origins = Origins(self.members, origin)
 
     @classmethod
     def resume(cls, key: str, cursor: Cursor, names: Names, *, max_line_bytes: int) -> Stream:
         """The stream that left `cursor`."""
         stream = cls(key, cursor.path, names, origin=Origin.BACKLOG, max_line_bytes=max_line_bytes)
         stream._resume = cursor
-        stream._row, stream._generation, stream._history = cursor.row, cursor.generation, dict(cursor.history)
+        stream._past = cursor.past
+        stream._row, stream._generation = cursor.row, cursor.generation
+        stream._origins = Origins(stream.members, Origin.BACKLOG, cursor.history)
         if cursor.format in PARSERS:
             stream._parser = PARSERS[cursor.format].make(cursor.state)
         return stream
@@ -79,10 +85,23 @@ class Stream:
             return False
         return (status.st_dev, status.st_ino) == (self._tail.device, self._tail.inode)
 
+    @property
+    def past(self) -> tuple[int, ...]:
+        """Inodes of files that were read to their end and left."""
+        return tuple(p.inode for p in self._past)
+
+    def has_read(self, path: str, inode: int) -> bool:
+        """Whether `path` is a file that was read to its end under another name."""
+        for position in self._past:
+            if position.inode == inode and (tail := self._fits(path, position)) is not None:
+                tail.close()
+                return True
+        return False
+
     def move(self, path: str, members: list[Member]) -> None:
         """The family stands at `path` now. What of it was not seen before a restart is backlog."""
         if self._resume is not None and self._parked is None and path != self.path:
-            self._backlog = {m.inode: _size(m.path) for m in members}
+            self._origins.take(members, Origin.BACKLOG)
         self.path, self.members = path, members
 
     def close(self) -> None:
@@ -97,24 +116,24 @@ class Stream:
             return False
         status = self._tail.status()
         self._parked = (status.st_ino, status.st_size, status.st_mtime_ns)
-        self._resume = self.cursor() if self._parser is not None else None
+        self._resume = self.cursor()
         self.close()
         return True
 
     def cursor(self) -> Cursor:
         """Where the stream stands."""
         assert self._tail is not None
-        history = {i: size for i, size in self._history.items() if i != self._tail.inode or size > self._tail.offset}
         return Cursor(
             run=self.names.run,
             path=self.path,
             position=self._tail.position,
             row=self._row,
             generation=self._generation,
-            history=history,
+            history=self._origins.unread(self._tail.inode, self._tail.offset),
             format=self._parser.name if self._parser is not None else "",
             state=self._parser.state() if self._parser is not None else {},
             runs=self.names.used,
+            past=self._past,
         )
 
     def poll(self, haul: Haul, budget: int = READ_BYTES) -> None:
@@ -128,7 +147,9 @@ class Stream:
             return  # gone between the scan and now; the next scan knows
         except OSError as error:
             if self._failed != str(error):  # once per failure, not once per poll
-                haul.tally.add(Unusable.NOT_A_FILE if isinstance(error, NotRegular) else Unusable.UNREADABLE, self._row)
+                haul.tally.add(
+                    Unusable.NOT_A_FILE if isinstance(error, NotRegularError) else Unusable.UNREADABLE, self._row
+                )
                 self._failed = str(error)
             if self._tail is not None and self._tail.compressed:
                 self._tail.mark_seen()  # a damaged archive ends here
@@ -168,13 +189,13 @@ class Stream:
         self._resume = None
         return self._begin_anew(haul, Unusable.LOST if cursor.position.offset else None)
 
-    def _fits(self, path: str) -> Tail | None:
-        """`path`, open at our position, if it is the file that we read or a copy of it."""
-        if self._tail is not None:
+    def _fits(self, path: str, position: Position | None = None) -> Tail | None:
+        """`path`, open at our position or the given one, if it is the file that we read or a copy of it."""
+        if position is None and self._tail is not None:
             position = self._tail.position
-        elif self._resume is not None:
+        elif position is None and self._resume is not None:
             position = self._resume.position
-        else:
+        if position is None:
             return None
         try:
             tail = Tail(path, position, max_line_bytes=self._max_line)
@@ -196,7 +217,8 @@ class Stream:
             self._generation += 1
         self._parser, self._sniffer = None, Sniffer()
         member = self.members[-1]
-        self._history.pop(member.inode, None)
+        self._origins.forget(member.inode)
+        self._origins.take([member], Origin.BACKLOG)
         return self._enter(member)
 
     def _read(self, haul: Haul, budget: int) -> None:
@@ -222,12 +244,16 @@ class Stream:
         tail = self._tail
         assert tail is not None
         self.members = family(self.path)
-        self._history.pop(tail.inode, None)
-        self._backlog.pop(tail.inode, None)
+        self._origins.forget(tail.inode)
         for member in reversed(self.members):
             if member.inode != tail.inode and tail.offset and (copy := self._fits(member.path)) is not None:
                 self.close()
                 self._tail, self._ended = copy, 0
+                return
+        if self._parser is not None and (content := tail.pread(MAX_REWRITTEN, 0)):
+            lines = content.split(b"\n")[:-1]
+            if seen := self._parser.known(lines):
+                tail.skip_to(sum(map(len, lines[:seen])) + seen, content)
                 return
         self._generation += bool(self._row)
         self._parser, self._sniffer = None, Sniffer()
@@ -258,10 +284,11 @@ class Stream:
         here = next((i for i, m in enumerate(self.members) if m.inode == tail.inode), None)
         younger = self.members[here + 1 :] if here is not None else self.members[-1:]
         anew = tail.status().st_nlink == 0 and len(self.members) == 1
-        torn, compressed = tail.torn(), tail.compressed
+        torn, past = tail.torn() and not tail.compressed, tail.position
         if not younger or not self._enter(younger[0]):
             return False
-        if torn and not compressed:
+        self._past = (*self._past, past)[-MAX_PAST:]
+        if torn:
             haul.tally.add(Unusable.TORN_LINE, self._row)
             self._row += 1
         if anew:
@@ -270,7 +297,7 @@ class Stream:
         return True
 
     def _consume(self, tail: Tail, parser: Parser, haul: Haul, budget: int) -> None:
-        boundary, origin, later = self._boundary(tail)
+        boundary, origin, later = self._origins.boundary(tail.inode, tail.offset)
         start = tail.offset
         chunk = tail.read(boundary=boundary, returns=parser.splits_returns, final=tail.compressed, budget=budget)
         for index in chunk.long_lines:
@@ -282,18 +309,3 @@ class Stream:
         haul.more = haul.more or chunk.more or not self._is_young()
         if tail.offset != start:
             haul.cursors[self.key] = self.cursor().dumps()
-
-    def _boundary(self, tail: Tail) -> tuple[int, Origin, Origin]:
-        """The next byte at which the origin changes, and the origin before and after it."""
-        history, backlog = self._history.get(tail.inode, 0), self._backlog.get(tail.inode, 0)
-        if tail.offset < history:
-            return history, Origin.HISTORY, Origin.BACKLOG if backlog > history else Origin.LIVE
-        return backlog, Origin.BACKLOG if tail.offset < backlog else Origin.LIVE, Origin.LIVE
-
-
-def _size(path: str) -> int:
-    """Bytes of content now; an archive is finished, so that all of it counts."""
-    try:
-        return NO_END if path.endswith(".gz") else os.stat(path).st_size
-    except OSError:
-        return 0

@@ -8,6 +8,7 @@ Bounds: a read returns at most `budget` bytes; a line over `max_line_bytes` is s
 without its newline stays in the file: the offset stands before it.
 """
 
+
 from __future__ import annotations
 
 import gzip
@@ -16,8 +17,9 @@ import os
 import stat
 import zlib
 from dataclasses import dataclass
-from enum import StrEnum
-from typing import Any
+
+from monitor.sources.files.lines import last_end, next_end, split
+from monitor.sources.files.position import Check, Position
 
 HEAD_BYTES = 1024
 TAIL_BYTES = 256
@@ -25,28 +27,6 @@ MAX_LINE_BYTES = 1 << 20
 READ_BYTES = 1 << 20
 NO_END = 1 << 62
 BOM = b"\xef\xbb\xbf"
-
-
-class Check(StrEnum):
-    """Whether a file is still the one that a position belongs to."""
-
-    SAME = "same"
-    SHRUNK = "shrunk"
-    OTHER_HEAD = "other_head"
-    OTHER_TAIL = "other_tail"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Position:
-    """A place in a file and what identifies the file: device, inode, and hashes of its head and of what was read last."""
-
-    device: int = 0
-    inode: int = 0
-    head: str = ""
-    head_bytes: int = 0
-    offset: int = 0
-    tail: str = ""
-    skipping: bool = False
 
 
 @dataclass(slots=True)
@@ -63,7 +43,7 @@ class Chunk:
     more: bool
 
 
-class NotRegular(OSError):
+class NotRegularError(OSError):
     """A folder, FIFO, device or socket."""
 
 
@@ -72,11 +52,11 @@ def _hash(data: bytes) -> str:
 
 
 def open_regular(path: str) -> int:
-    """A descriptor on a regular file; never waits for a FIFO's writer. Raises NotRegular or another OSError."""
+    """A descriptor on a regular file; never waits for a FIFO's writer. Raises NotRegularError or another OSError."""
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY)
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
-        raise NotRegular(f"{path} is not a regular file")
+        raise NotRegularError(f"{path} is not a regular file")
     return descriptor
 
 
@@ -118,7 +98,7 @@ class Tail:
         )
 
     def pread(self, size: int, offset: int) -> bytes:
-        """Up to `size` bytes of the (decompressed) content. Raises OSError, also where the compressed data is damaged."""
+        """Up to `size` bytes of the (decompressed) content. Raises OSError, also where an archive is damaged."""
         if self._gzip is None:
             return os.pread(self._fd, size, offset)
         try:
@@ -160,6 +140,11 @@ class Tail:
             return Check.OTHER_TAIL
         return Check.SAME
 
+    def skip_to(self, offset: int, data: bytes) -> None:
+        """Take the first `offset` bytes, which begin with `data`'s, as read: the content was rewritten."""
+        self.rewind()
+        self._advance(data, offset)
+
     def rewind(self) -> None:
         """Begin again at the beginning: the content is new."""
         self.offset, self._skipping, self._head, self._head_bytes, self._tail = 0, False, "", 0, ""
@@ -175,37 +160,25 @@ class Tail:
         data = self.pread(budget, self.offset)
         if len(data) < budget:
             self._fresh = (status.st_size, status.st_mtime_ns)
-        final = final and len(data) < budget
         chunk = Chunk([], 0, [], more=len(data) == budget)
-        start = 0
-        if self._skipping:
-            start = self._skip(data, chunk, returns=returns, final=final)
-            if self._skipping:
-                self._advance(data, start)
-                return chunk
-        end = len(data) if final else _last_end(data, returns=returns)
+        final = final and not chunk.more
+        end = len(data) if final else last_end(data, returns=returns)
+        start = self._skip(data, end, chunk, returns=returns) if self._skipping else 0
         cut = max(start, end)
-        split = start
-        if boundary > self.offset + start:
-            split = min(cut, _next_end(data, boundary - self.offset - 1, returns=returns))
-        skipped = len(chunk.lines)
-        for part_start, part_end in ((start, split), (split, cut)):
-            part = data[part_start:part_end]
-            if self.offset + part_start == 0:
-                part = part.removeprefix(BOM)
-            self._split(part, chunk, returns=returns)
-            if part_start == start:
-                chunk.before = len(chunk.lines) if boundary > self.offset + start else 0
-        if boundary > self.offset:
-            chunk.before = max(chunk.before, skipped)
         rest = len(data) - cut
+        if not cut and rest == budget <= self._max_line:  # a long line, but not too long: look further
+            return self.read(boundary=boundary, returns=returns, final=final, budget=budget + self._max_line)
         if rest > self._max_line:
-            self._skipping, cut = True, len(data)
-        elif rest and len(data) == budget and cut == 0:
-            return self.read(
-                boundary=boundary, returns=returns, final=final, budget=max(budget, self._max_line) + budget
-            )
-        self._advance(data, cut)
+            self._skipping = True
+        turn = boundary - self.offset
+        if turn > start:
+            middle = min(cut, next_end(data, turn - 1, returns=returns))
+            self._split(data, start, middle, chunk, returns=returns)
+            chunk.before, start = len(chunk.lines), middle
+        elif turn > 0:
+            chunk.before = len(chunk.lines)
+        self._split(data, start, cut, chunk, returns=returns)
+        self._advance(data, len(data) if self._skipping else cut)
         return chunk
 
     def torn(self) -> bool:
@@ -216,24 +189,20 @@ class Tail:
         self._skipping = False
         return True
 
-    def _skip(self, data: bytes, chunk: Chunk, *, returns: bool, final: bool) -> int:
-        end = _next_end(data, 0, returns=returns) if _last_end(data, returns=returns) else len(data)
-        if _last_end(data, returns=returns) or final:
-            self._skipping = False
-            chunk.long_lines.append(0)
-            chunk.lines.append(b"")
-        return end
+    def _skip(self, data: bytes, end: int, chunk: Chunk, *, returns: bool) -> int:
+        """Go to the end of a line that is too long; an empty line stands for it."""
+        if not end:
+            return len(data)
+        self._skipping = False
+        chunk.long_lines.append(0)
+        chunk.lines.append(b"")
+        return next_end(data, 0, returns=returns)
 
-    def _split(self, part: bytes, chunk: Chunk, *, returns: bool) -> None:
-        if not part:
-            return
-        if b"\0" in part:
-            part = part.replace(b"\0", b"")
-        if returns:
-            part = part.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
-        lines = part.split(b"\n")
-        if not lines[-1]:
-            lines.pop()
+    def _split(self, data: bytes, start: int, end: int, chunk: Chunk, *, returns: bool) -> None:
+        part = data[start:end]
+        if self.offset + start == 0:
+            part = part.removeprefix(BOM)
+        lines = split(part, returns=returns)
         if len(part) > self._max_line:
             for i, line in enumerate(lines):
                 if len(line) > self._max_line:
@@ -254,42 +223,3 @@ class Tail:
             before = self.pread(self.offset - start, start)
         self._tail = _hash((before + data[max(0, consumed - TAIL_BYTES) : consumed])[-TAIL_BYTES:])
         self.offset += consumed
-
-
-def _last_end(data: bytes, *, returns: bool) -> int:
-    r"""Where the last complete line of `data` ends. "\r" ends one only if something other than "\n" follows it."""
-    end = data.rfind(b"\n") + 1
-    if returns:
-        end = max(end, data.rfind(b"\r", 0, max(0, len(data) - 1)) + 1)
-    return end
-
-
-def _next_end(data: bytes, start: int, *, returns: bool) -> int:
-    """Where the first line ends that is complete at or after `start`; the length of `data` if none is."""
-    newline = data.find(b"\n", start)
-    end = newline + 1 if newline >= 0 else len(data)
-    if returns:
-        back = data.find(b"\r", start, end)
-        if 0 <= back < len(data) - 1 and data[back + 1] != 0x0A:
-            end = back + 1
-    return end
-
-
-def to_json(position: Position) -> list[Any]:
-    """As a short JSON value."""
-    p = position
-    return [p.device, p.inode, p.head, p.head_bytes, p.offset, p.tail, p.skipping]
-
-
-def from_json(value: list[Any]) -> Position:
-    """Back again. Raises ValueError or TypeError if it is none."""
-    device, inode, head, head_bytes, offset, tail, skipping = value
-    return Position(
-        device=int(device),
-        inode=int(inode),
-        head=str(head),
-        head_bytes=int(head_bytes),
-        offset=int(offset),
-        tail=str(tail),
-        skipping=bool(skipping),
-    )

@@ -28,7 +28,7 @@ def _match(line: str) -> Line | None:
 
 
 class TextLog:
-    """Parser of console logs."""
+    """Parser of console logs. State: the last line of metrics and the metrics that are written wherever they exist."""
 
     name = "text"
     splits_returns = True
@@ -42,6 +42,10 @@ class TextLog:
         """What a later parser needs to go on after the last line."""
         return {"expected": sorted(self._expected), "last": self._last}
 
+    def known(self, lines: Sequence[bytes]) -> int:  # noqa: ARG002 - part of the protocol
+        """A rewritten file of this format is another log."""
+        return 0
+
     def feed(self, lines: Sequence[bytes], first_row: int) -> Parsed:
         """Parse complete lines, the first of which is number `first_row`."""
         out = Parsed()
@@ -54,7 +58,7 @@ class TextLog:
                 if line.strip():
                     out.lines.append((row, line))
                 continue
-            if line.strip() == self._last:  # some launchers print every line twice
+            if "step" in found.values and line.strip() == self._last:  # some launchers print every line twice
                 continue
             self._last = line.strip() if len(line) <= 2000 else ""
             for metric in found.nan_if_absent:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -66,6 +67,7 @@ def seconds(t: Floats) -> Floats:
 
 
 def steps(values: Floats) -> Ints:
+    """Whole steps; -1 for what cannot be one."""
     usable = (values >= 0) & (values < 2.0**62)
     return np.where(usable, np.where(usable, values, 0.0).astype(np.int64), -1)
 

@@ -1,4 +1,4 @@
-"""A file read from its beginning to its present end, for backtests and `inspect`: the same tailer and parsers as live."""
+"""A file read from its beginning to its present end by the tailer and the parsers of the live source."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Whole:
         sniffer = Sniffer()
         while not (name := sniffer.look(self._tail, self.tally, final=True)):
             if self._tail.unchanged():
-                raise PermanentError(f"{self.path}: {sniffer.reason or 'empty'}")
+                raise PermanentError(f"{self.path}: {sniffer.reason or 'no complete line'}")
         return name
 
     def __iter__(self) -> Iterator[Parsed]:
