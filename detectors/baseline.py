@@ -12,25 +12,31 @@ Source: median and MAD of a block (Rousseeuw and Croux 1993), CUSUM (Page 1954).
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final, TypeAlias
+from typing import Final
 
 import numpy as np
-import numpy.typing as npt
 
-Floats: TypeAlias = npt.NDArray[np.float64]
-Singles: TypeAlias = npt.NDArray[np.float32]
-Ints: TypeAlias = npt.NDArray[np.int64]
-Bools: TypeAlias = npt.NDArray[np.bool_]
-
-WINDOW: Final = 256
-REFRESH: Final = 32
-EARLY: Final = 8
-WIDEN: Final = 16  # a scale of n < 256 values is taken 1 + 16 / n as large
-SHORT: Final = 64  # length of the median that divergence looks at
-FIXED: Final = 1 << 20  # units of the integer CUSUM per standard deviation
-CLIP: Final = 3.0
-TINY: Final = 1e-300  # what a time or a norm of zero counts as
-HUGE: Final = 1e300
+from detectors.kernels import (
+    CLIP,
+    FIXED,
+    HUGE,
+    REFRESH,
+    SHORT,
+    TINY,
+    WINDOW,
+    Bools,
+    Floats,
+    Ints,
+    Singles,
+    asinh,
+    count_at,
+    level,
+    middle,
+    ordinal,
+    ragged_cusum,
+    size_at,
+    spread,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,43 +82,12 @@ class Scores:
     edge_median: Floats
 
 
-def cusum(step: Ints, g: int) -> Ints:
-    """The one-sided CUSUM max(0, g + step) along one series, beginning at `g`."""
-    total = np.cumsum(step) + g
-    return total - np.minimum(np.minimum.accumulate(total), 0)
-
-
-def _ordinal(count: Ints) -> Ints:
-    """How many refreshes a series of `count` values has behind it."""
-    return np.where(count < WINDOW, count // EARLY, WINDOW // EARLY + (count - WINDOW) // REFRESH)
-
-
-def _count_at(ordinal: Ints) -> Ints:
-    """The count of values at a refresh: 8, 16, 24, …, 256, 288, …"""
-    first = WINDOW // EARLY
-    return np.where(ordinal <= first, ordinal * EARLY, WINDOW + (ordinal - first) * REFRESH)
-
-
-def _size_at(count: Ints, falling: Bools) -> Ints:
-    """How many of the last values a refresh looks at: all up to 256.
-
-    A young loss falls steeply, and its whole past would say that it is noisy: of a falling series all of the first 32,
-    then at least 32, then a quarter.
-    """
-    size = np.where(falling, np.maximum(np.minimum(count, REFRESH), count // 4), count)
-    return np.minimum(size, WINDOW)
-
-
-def _spread(starts: Ints, lengths: Ints) -> tuple[Ints, Ints]:
-    """Ragged ranges: for every element which range it is in, and its value start + offset."""
-    owner = np.repeat(np.arange(lengths.size), lengths)
-    offset = np.arange(owner.size) - np.repeat(np.cumsum(lengths) - lengths, lengths)
-    return owner, starts[owner] + offset
-
-
-def _asinh(values: Floats | np.float64, unit: float) -> Floats:
+def _unscaled(y: Singles | np.float32, unit: float) -> Floats:
+    """Values whose places on the scale are `y`."""
+    wide = np.asarray(y, np.float64)
     with np.errstate(over="ignore"):
-        return np.arcsinh(np.clip(values / unit, -HUGE, HUGE))
+        values: Floats = unit * np.sinh(wide) if unit > 0 else np.exp(wide)
+    return values
 
 
 class Bank:
@@ -186,20 +161,22 @@ class Bank:
         self.fresh[slot] = self.count[slot] + rows
 
     def sign_scale(self, slot: int, value: float) -> None:
-        """Move a log series to asinh(value / unit), unit its median size so far, because `value` is not positive."""
-        known = self.ring[slot, : min(int(self.count[slot]), WINDOW)].astype(np.float64)
-        unit = max(float(np.exp(np.median(known))) if known.size else abs(value), TINY)
-        level = min(float(np.exp(float(self.m[slot]))) / unit, HUGE)
-        self.s[slot] *= level / np.hypot(1.0, level)  # the derivative of the change of scale
-        self.ring[slot, : known.size] = _asinh(np.exp(known), unit)
+        """Move a series to asinh(value / unit), unit its median size so far (that of `value`, if there was none)."""
+        old = float(self.unit[slot])
+        known = _unscaled(self.ring[slot, : min(int(self.count[slot]), WINDOW)], old)
+        sizes = np.abs(known)[known != 0] if known.size else np.array([abs(value)])
+        unit = max(float(np.median(sizes)), TINY) if sizes.any() else 1.0
+        m = float(_unscaled(self.m[slot], old))
+        self.s[slot] *= min((np.hypot(old, m) if old else m) / np.hypot(unit, m), HUGE)  # the derivative of the change
+        self.ring[slot, : known.size] = asinh(known, unit)
         for column in (self.past, self.m, self.old):
-            column[slot] = _asinh(np.exp(column[slot].astype(np.float64)), unit)
+            column[slot] = asinh(_unscaled(column[slot], old), unit)
         self.unit[slot] = unit
 
     def scale(self, slot: int, value: float) -> float:
         """`value` on the scale of the series."""
         if self.unit[slot] > 0:
-            return float(_asinh(np.float64(value), float(self.unit[slot])))
+            return float(asinh(np.float64(value), float(self.unit[slot])))
         return float(self._sign[slot]) * float(np.log(max(value, TINY)))
 
     def unscale(self, slot: int, y: float) -> float:
@@ -216,7 +193,7 @@ class Bank:
             y *= sign[owner]
         for i in np.flatnonzero(self.unit[slot] > 0):
             part = slice(start[i], start[i] + length[i])
-            y[part] = _asinh(values[part], float(self.unit[slot[i]]))
+            y[part] = asinh(values[part], float(self.unit[slot[i]]))
         return y
 
     def score(self, slot: Ints, length: Ints, values: Floats) -> Scores:
@@ -228,22 +205,24 @@ class Bank:
         y = self._scaled(values, slot, start, length, owner)
         small = y.astype(np.float32)
 
-        done = _ordinal(before)
-        due = _ordinal(before + length) - done
-        edge_owner, edge_ordinal = _spread(done + 1, due)
-        edge_count = _count_at(edge_ordinal)
+        done = ordinal(before)
+        due = ordinal(before + length) - done
+        edge_owner, edge_ordinal = spread(done + 1, due)
+        edge_count = count_at(edge_ordinal)
         edges = _Edges(edge_owner, edge_count, due)
         m, s, recent = self._refresh(edges, slot, before, start, small)
         old = self._remember(edges, slot, done, m)
 
-        # One table per segment: the state before the call, then each refresh; a value looks up the last one before it.
+        # One table: of each segment its state before the call, then each refresh; an entry serves the values up to the next.
         base = np.cumsum(due + 1) - (due + 1)
-        at = base[owner] + _ordinal(n) - done[owner]
-        table = np.empty((4, int((due + 1).sum())), np.float64)
         place = np.arange(edge_owner.size) + edge_owner + 1
+        table = np.empty((4, base.size + place.size), np.float64)
         for row, (state, new) in enumerate(((self.m, m), (self.s, s), (self.old, old))):
             table[row, base] = state[slot]
             table[row, place] = new
+        begin = np.empty(table.shape[1] + 1, np.int64)
+        begin[base], begin[place], begin[-1] = start, (start - before)[edge_owner] + edge_count, values.size
+        at = np.repeat(np.arange(table.shape[1]), np.diff(begin))
         cap = np.repeat(self._cap[slot], due + 1)
         table[3] = np.fmax(table[0], np.minimum(table[2], table[0] + cap))
         m_at, s_at, ref = table[0][at], table[1][at], table[3][at]
@@ -258,7 +237,7 @@ class Bank:
         np.nan_to_num(zr, copy=False, nan=0.0)
         np.clip(zr, -CLIP, CLIP, out=zr)
         step = np.rint(zr * FIXED).astype(np.int64) - self._k[slot][owner]
-        g = self._cusum(step, slot, start, owner)
+        g = ragged_cusum(step, self.g[slot], start, owner)
 
         tail = {int(i): self._tail(int(slot[i]), int(before[i])) for i in np.flatnonzero(length > WINDOW // 2)}
         self._learn(slot, start, length, before, small)
@@ -271,16 +250,6 @@ class Bank:
             tail=tail, edge_segment=edge_owner, edge_count=edge_count, edge_median=recent,
         )  # fmt: skip
 
-    def _cusum(self, step: Ints, slot: Ints, start: Ints, owner: Ints) -> Ints:
-        total = np.cumsum(step)
-        if not total.size:
-            return total
-        total += (self.g[slot] - (total[start] - step[start]))[owner]
-        # Each segment lies below the one before, so one running minimum serves all of them; integers lose nothing.
-        shift = (int(total.max()) - min(int(total.min()), 0) + 1) * owner
-        low = np.minimum.accumulate(total - shift) + shift
-        return total - np.minimum(low, 0)
-
     def _refresh(
         self, edges: _Edges, slot: Ints, before: Ints, start: Ints, small: Singles
     ) -> tuple[Singles, Singles, Floats]:
@@ -291,7 +260,7 @@ class Bank:
         if not edges.owner.size:
             return m, s, recent
         first = edges.count - WINDOW
-        size = _size_at(edges.count, self._falling[slot[edges.owner]])
+        size = size_at(edges.count, self._falling[slot[edges.owner]])
         inside = first >= before[edges.owner]
         age = np.arange(WINDOW - 1, -1, -1)
         where = np.flatnonzero(inside)
@@ -299,23 +268,23 @@ class Bank:
             owner = edges.owner[where]
             views = np.lib.stride_tricks.sliding_window_view(small, WINDOW)
             window = views[start[owner] + first[where] - before[owner]]
-            recent[where] = _middle(np.sort(window[:, -SHORT:], axis=1), SHORT)
+            recent[where] = middle(np.sort(window[:, -SHORT:], axis=1), SHORT)
             young = np.flatnonzero(size[where] < WINDOW)
             window[young] = np.where(age < size[where[young], None], window[young], np.inf)
-            m[where], s[where] = _level(window, size[where])
+            m[where], s[where] = level(window, size[where])
         where = np.flatnonzero(~inside)
         if where.size:
             owner, count = edges.owner[where], edges.count[where]
             window = self.ring[slot[owner]]
             begin = np.maximum(before[owner], count - WINDOW)
-            row, index = _spread(begin, count - begin)
+            row, index = spread(begin, count - begin)
             window[row, index % WINDOW] = small[(start - before)[owner][row] + index]
             last = window[np.arange(where.size)[:, None], (count[:, None] - SHORT + np.arange(SHORT)) % WINDOW]
-            recent[where] = np.where(count >= SHORT, _middle(np.sort(last, axis=1), SHORT), np.nan)
+            recent[where] = np.where(count >= SHORT, middle(np.sort(last, axis=1), SHORT), np.nan)
             young = np.flatnonzero(size[where] < WINDOW)
             old = (count[young, None] - 1 - np.arange(WINDOW)) % WINDOW >= size[where[young], None]
             window[young] = np.where(old, np.inf, window[young])
-            m[where], s[where] = _level(window, size[where])
+            m[where], s[where] = level(window, size[where])
         s = np.maximum(s, self._floor[slot][edges.owner].astype(np.float32))
         return m, s, recent
 
@@ -324,23 +293,23 @@ class Bank:
         old = np.full(m.size, np.nan, np.float32)
         regular = edges.count % REFRESH == 0
         keep = WINDOW // REFRESH
-        ordinal = edges.count // REFRESH
+        place = edges.count // REFRESH % keep
         begin = np.repeat(np.cumsum(edges.due) - edges.due, edges.due)
-        there = begin + _ordinal(np.maximum(edges.count - WINDOW, 0)) - done[edges.owner] - 1
+        there = begin + ordinal(np.maximum(edges.count - WINDOW, 0)) - done[edges.owner] - 1
         here = np.flatnonzero(regular & (there >= begin))
         old[here] = m[there[here]]
         away = np.flatnonzero(regular & (there < begin))
-        old[away] = self.past[slot[edges.owner[away]], ordinal[away] % keep]
-        final = _count_at(done + edges.due)[edges.owner]
+        old[away] = self.past[slot[edges.owner[away]], place[away]]
+        final = count_at(done + edges.due)[edges.owner]
         last = edges.count > final - WINDOW
         put = np.flatnonzero(regular & last)
-        self.past[slot[edges.owner[put]], ordinal[put] % keep] = m[put]
+        self.past[slot[edges.owner[put]], place[put]] = m[put]
         return old
 
     def _learn(self, slot: Ints, start: Ints, length: Ints, before: Ints, small: Singles) -> None:
         kept = np.minimum(length, WINDOW)
         skip = length - kept
-        owner, offset = _spread(skip, kept)
+        owner, offset = spread(skip, kept)
         self.ring[slot[owner], (before[owner] + offset) % WINDOW] = small[start[owner] + offset]
 
     def _tail(self, slot: int, count: int) -> Singles:
@@ -379,24 +348,3 @@ class _Edges:
     owner: Ints
     count: Ints
     due: Ints
-
-
-def _middle(ordered: Singles, size: int) -> Floats:
-    """Median of each row of `size` ordered values."""
-    return (ordered[:, (size - 1) // 2].astype(np.float64) + ordered[:, size // 2]) / 2
-
-
-def _level(window: Singles, size: Ints) -> tuple[Floats, Floats]:
-    """Median and 1.4826 MAD of each row, whose values beyond `size` are +inf; the scale of a small sample is widened.
-
-    np.sort on float32 rows is several times faster than np.partition or np.median.
-    """
-    row = np.arange(size.size)
-    low, high = (size - 1) // 2, size // 2
-    ordered = np.sort(window, axis=1)
-    m = (ordered[row, low].astype(np.float64) + ordered[row, high]) / 2
-    np.subtract(ordered, m[:, None].astype(np.float32), out=ordered)
-    np.abs(ordered, out=ordered)
-    ordered.sort(axis=1)
-    mad = (ordered[row, low].astype(np.float64) + ordered[row, high]) / 2
-    return m, 1.4826 * mad * np.where(size < WINDOW, 1 + WIDEN / size, 1.0)

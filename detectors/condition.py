@@ -17,7 +17,7 @@ from dataclasses import asdict, dataclass
 import numpy as np
 import numpy.typing as npt
 
-from detectors.baseline import FIXED, Bools, Floats, Ints, cusum
+from detectors.kernels import FIXED, Bools, Floats, Ints, cusum
 from detectors.scored import Round, Stretch, Track
 from detectors.settings import Settings
 from detectors.types import Block, Finding, Kind, Phase, Role, Severity

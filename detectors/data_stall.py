@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from detectors.baseline import Bools, Floats
 from detectors.condition import LevelDetector, Verdict
+from detectors.kernels import Bools, Floats
 from detectors.scored import Round, Stretch
 from detectors.types import Kind, Role
 

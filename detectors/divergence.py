@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 
-from detectors.baseline import Ints
+from detectors.kernels import Ints
 from detectors.scored import Round, Segment, Track
 from detectors.settings import Settings
 from detectors.types import Block, Finding, Kind, Phase, Role, Severity
@@ -77,8 +77,9 @@ class Divergence:
         s, segment, settings = round_.scores, round_.segments[i], self.settings
         unit = float(round_.bank.unit[segment.track.slot])
         if unit != state.unit:  # the series has moved to the asinh scale
-            log = np.array([state.best, state.last, state.older])
-            state.best, state.last, state.older = np.arcsinh(np.exp(log) / unit).tolist()
+            places = np.array([state.best, state.last, state.older])
+            values = state.unit * np.sinh(places) if state.unit else np.exp(places)
+            state.best, state.last, state.older = np.arcsinh(values / unit).tolist()
             state.unit = unit
         median, count = s.edge_median[edges], s.edge_count[edges]
         at = count - 1 - s.n[s.start[i]]  # a refresh comes with the value before it

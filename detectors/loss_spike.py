@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from detectors.baseline import EARLY, FIXED, REFRESH, Bools
 from detectors.condition import LevelDetector, Verdict, in_sigmas
+from detectors.kernels import EARLY, FIXED, REFRESH, Bools
 from detectors.scored import Round, Stretch
 from detectors.types import Kind, Role
 

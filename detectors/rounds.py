@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from detectors.baseline import Bank, Tuning
+from detectors.kernels import REFRESH
 from detectors.scored import Round, Run, Segment, Track
 from detectors.settings import Settings
 from detectors.types import Block, Column, Role
@@ -125,23 +126,30 @@ class Scorer:
         return [segment for role in SCORED for segment in by_role[role]], counters
 
     def _change_scale(self, raw: Sequence[Segment]) -> dict[str, int]:
-        """Move losses whose first value here is not positive; run → rows to take before another one has to."""
+        """Move losses whose scale changes at row 0; run → rows to take before another one has to."""
         rest: dict[str, int] = {}
         for x in raw:
             if x.track.role is not Role.LOSS:
                 break
-            if self.bank.unit[x.track.slot] > 0 or x.values.min() > 0:
-                continue
-            low = np.flatnonzero(x.values <= 0)
-            low = low[np.isfinite(x.values[low])]
-            if not low.size:
-                continue
-            row = int(x.index[low[0]])
-            if row == 0:
-                self.bank.sign_scale(x.track.slot, float(x.values[low[0]]))
-            else:
-                rest[x.block.run] = min(row, rest.get(x.block.run, row))
+            i = self._next_change(x)
+            if i >= 0 and x.index[i] == 0:
+                self.bank.sign_scale(x.track.slot, float(x.values[i]))
+            elif i >= 0:
+                rest[x.block.run] = min(int(x.index[i]), rest.get(x.block.run, PIECE))
         return rest
+
+    def _next_change(self, x: Segment) -> int:
+        """Position of the value before which a loss changes its scale, -1: none.
+
+        The first value that is not positive does it; if that was early, the 33rd does it again, as the unit is better
+        known then.
+        """
+        count, signed = int(self.bank.count[x.track.slot]), self.bank.unit[x.track.slot] > 0
+        if signed and count > REFRESH or not signed and x.values.min() > 0:
+            return -1
+        finite = np.flatnonzero(np.isfinite(x.values))
+        at = finite[REFRESH - count :] if signed else finite[x.values[finite] <= 0]
+        return int(at[0]) if at.size else -1
 
     def _round(self, pieces: Sequence[Block], raw: Sequence[Segment], counters: Sequence[Segment]) -> Round:
         self.serial += 1

@@ -11,7 +11,8 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from detectors.baseline import Bank, Bools, Floats, Ints, Scores, Singles
+from detectors.baseline import Bank, Scores
+from detectors.kernels import Bools, Floats, Ints, Singles
 from detectors.types import Block, Role
 
 

@@ -10,9 +10,11 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Collection, Iterator
 from dataclasses import asdict, dataclass, field
+from typing import Any
 
 import numpy as np
 
+from detectors.kernels import Floats
 from detectors.scored import Round, Track
 from detectors.settings import Settings
 from detectors.types import Block, Finding, Kind, Phase, Severity
@@ -60,16 +62,15 @@ class Silence:
             self._learn(state, block)
 
     def _learn(self, state: _State, block: Block) -> None:
-        gaps = np.diff(block.t, prepend=state.last_t)
-        gaps = gaps[gaps >= 0]
+        gaps = _forward(block.t, state.last_t)
         if not gaps.size and block.seen > state.last_seen and np.isnan(block.t).all():
             gaps = np.array([block.seen - state.last_seen])
         if gaps.size:
             state.gaps_s.extend(gaps[-GAPS:].tolist())
             state.longest_s = max(state.longest_s, float(gaps.max()))
-        if not np.isnan(block.t[-1]):
+        if block.t[-1] == block.t[-1]:  # not NaN
             state.last_t = float(block.t[-1])
-        strides = np.diff(block.step, prepend=state.step if state.step >= 0 else block.step[0])
+        strides = _forward(block.step.astype(np.float64), float(state.step) if state.step >= 0 else np.nan)
         strides = strides[strides > 0]
         if strides.size:
             state.stride = int(strides[-1])
@@ -87,8 +88,11 @@ class Silence:
             if state.silent or state.ended or not state.grown or (runs is not None and run not in runs):
                 continue
             gap_s = now - state.last_seen
-            if gap_s > self.settings.silence_least_s and gap_s > self._limit_s(state):
-                state.silent, state.gap_s, state.limit_s = True, gap_s, self._limit_s(state)
+            if gap_s <= self.settings.silence_least_s:  # cheap, and nearly always so
+                continue
+            limit_s = self._limit_s(state)
+            if gap_s > limit_s:
+                state.silent, state.gap_s, state.limit_s = True, gap_s, limit_s
                 yield _finding(state, run, Phase.BEGINS, state.row, state.step, now)
 
     def _limit_s(self, state: _State) -> float:
@@ -120,11 +124,18 @@ class Silence:
         state = self._states.get(run)
         return None if state is None else [*list(asdict(state).values())[:-1], list(state.gaps_s)]
 
-    def load(self, run: str, state: list[object] | None) -> None:
+    def load(self, run: str, state: list[Any] | None) -> None:
         """Put back what `dump` gave."""
         if state:
-            *rest, gaps_s = state
-            self._states[run] = _State(*rest, deque(gaps_s, GAPS))  # type: ignore[arg-type]
+            self._states[run] = _State(*state[:-1], gaps_s=deque(state[-1], GAPS))
+
+
+def _forward(line: Floats, before: float) -> Floats:
+    """The differences of a line, continued from `before`, that do not go back."""
+    whole = np.empty(line.size + 1)
+    whole[0], whole[1:] = before, line
+    gaps = whole[1:] - whole[:-1]
+    return gaps[gaps >= 0]
 
 
 def _finding(

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from detectors.baseline import FIXED, Bools
 from detectors.condition import LevelDetector, Verdict, in_sigmas
+from detectors.kernels import FIXED, Bools
 from detectors.scored import Round, Stretch
 from detectors.types import Kind, Role
 

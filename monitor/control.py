@@ -43,7 +43,7 @@ async def serve(path: Path, group: str | None, verbs: dict[str, Verb]) -> web.Ap
     app.router.add_post("/{verb}/{id}", handle)
     runner = web.AppRunner(app, access_log=None)
     await runner.setup()
-    path.unlink(missing_ok=True)
+    path.unlink(missing_ok=True)  # noqa: ASYNC240, left by a killed daemon; the state lock says it is ours
     before = os.umask(0o117)  # the socket must never be open to others, not even for a moment
     try:
         await web.UnixSite(runner, str(path)).start()
@@ -63,7 +63,9 @@ async def ask(path: Path, verb: str, incident: str, **values: str) -> str:
         ):
             answer = await response.json()
     except (ClientError, OSError) as e:
-        raise ControlError(f"no daemon answers on {path} ({e}); is `runwarden run` active, and may you use its socket?") from e
+        raise ControlError(
+            f"no daemon answers on {path} ({e}); is `runwarden run` active, and may you use its socket?"
+        ) from e
     if response.status != 200:
         raise ControlError(str(answer.get("error", f"the daemon answered {response.status}")))
     return str(answer["message"])

@@ -1,9 +1,10 @@
-"""What the outbox workers need of the rest: rows that are due, pages as they stand, a place to note what became of them."""
+"""What the outbox workers need of the rest: rows that are due, pages as they stand, a place to note the result."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from monitor.explain import unpack
@@ -19,10 +20,18 @@ CHART_ROWS = 400
 
 
 class Desk:
-    """Fulfils `monitor.outbox.Desk`. charts: folder of the PNG files. link: address of an incident's page, if any."""
+    """Fulfils `monitor.outbox.Desk`.
+
+    charts: folder of the PNG files. link: address of an incident's page, "" if it has none.
+    """
 
     def __init__(
-        self, state: State, metrics: Metrics, charts: Path, link: Callable[[str], str] | None, clock: Callable[[], float]
+        self,
+        state: State,
+        metrics: Metrics,
+        charts: Path,
+        link: Callable[[str], str],
+        clock: Callable[[], float],
     ) -> None:
         self._state = state
         self._metrics = metrics
@@ -67,7 +76,8 @@ class Desk:
         chart = draw_chart(reader, incident)
         if chart is not None:
             (self._charts / f"{incident.id}.png").write_bytes(chart[0])
-        links = ((("Status page", self._link(incident.id)),) if self._link else ())
+        address = self._link(incident.id)
+        links = (("Status page", address),) if address else ()
         return build(incident, page_id, reader.notes(incident.id), explanation(reader, incident), chart, links)
 
 
@@ -87,6 +97,7 @@ def draw_chart(reader: Reader, incident: Incident) -> tuple[bytes, str] | None:
 
     last = max(incident.last_row, incident.paged_row) + CHART_ROWS
     window = reader.window(incident.run, max(0, incident.first_row - CHART_ROWS), last)
+    newest = max((int(s.row[-1]) for s in window.series), default=window.first_row)
+    window = replace(window, last_row=newest)  # rows that are still to come get no space
     png = chart.draw(window, incident)
     return None if png is None else (png, chart.alt_text(window, incident))
-

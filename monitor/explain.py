@@ -10,7 +10,7 @@ import asyncio
 import json
 import logging
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Coroutine, Iterable
 from dataclasses import asdict, dataclass
 
 from detectors.types import Severity
@@ -94,8 +94,8 @@ class Explainer:
             self._begun.add(key)
             self._spawn(self._explain(incident))
 
-    def _spawn(self, work: object) -> None:
-        task = asyncio.ensure_future(work)  # type: ignore[arg-type]
+    def _spawn(self, work: Coroutine[None, None, None]) -> None:
+        task = asyncio.ensure_future(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
@@ -180,9 +180,7 @@ class Explainer:
                     await self._score(key, incident, registered)
 
     async def _score(self, key: str, incident: str, registered: Registered) -> None:
-        window = await self._state.read(
-            self._state.reader.window, registered.run, registered.after_row + 1, END_OF_RUN
-        )
+        window = await self._state.read(self._state.reader.window, registered.run, registered.after_row + 1, END_OF_RUN)
         series = next((s for s in window.series if s.metric == registered.metric), None)
         outcome = judge(registered, series)
         if outcome.outcome is Standing.OPEN:
@@ -192,7 +190,13 @@ class Explainer:
         said = registered.relation.value.replace("_", " ")
         text = f"Prediction {outcome.outcome.value}: {registered.name} {said}; {outcome.found}."
         await self._state.write(
-            self._state.ledger.outcome, key, incident, outcome.outcome.value, outcome.model_dump_json(), text, self._clock()
+            self._state.ledger.outcome,
+            key,
+            incident,
+            outcome.outcome.value,
+            outcome.model_dump_json(),
+            text,
+            self._clock(),
         )
         self._metrics.predictions.labels(outcome=outcome.outcome.value).inc()
         self.wake()

@@ -29,7 +29,8 @@ class Frame:
 
     row: int64[n], 0-based number of the physical record (line) in the run's source, counting lines without metrics,
     going on across rotation; ascending inside a frame and unique over all frames of the run.
-    step: int64[n], -1 where there is none. t: float64[n] Unix seconds UTC, NaN where there is none. values: float64[n, m].
+    step: int64[n], -1 where there is none. t: float64[n] Unix seconds UTC, NaN where there is none.
+    values: float64[n, m].
     generation: counts the files or processes of the run as far as the source can tell; a change begins an attempt.
     """
 
@@ -45,7 +46,7 @@ class Frame:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LogLine:
-    """A line that is not a metric row (stack trace, warning), kept for evidence. Text is untrusted and cut to a bound."""
+    """A line that is not a metric row (stack trace, warning), kept for evidence; untrusted and cut to a bound."""
 
     run: str
     row: int

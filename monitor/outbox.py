@@ -71,10 +71,7 @@ class Worker:
         wait = 60.0
         for delivery in await self._desk.due(self._sink.name):
             left = delivery.due_t - self._clock()
-            if left > 0:
-                wait = min(wait, left)
-            else:
-                wait = min(wait, await self._deliver(delivery))
+            wait = min(wait, left if left > 0 else await self._deliver(delivery))
         return wait
 
     async def _deliver(self, delivery: Delivery) -> float:
@@ -88,7 +85,9 @@ class Worker:
         except TransientError as e:
             return await self._retry(delivery, e)
         except PermanentError as e:
-            log.error("page_dead sink=%s incident=%s error=%s", delivery.sink, delivery.incident, e)
+            log.error(  # noqa: TRY400, the text says all
+                "page_dead sink=%s incident=%s error=%s", delivery.sink, delivery.incident, e
+            )
             await self._desk.failed(delivery, e, self._clock())
             return 60.0
         await self._desk.done(delivery, receipt)

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Claim:
-    """One checked statement of a hypothesis. verdict: supported, contradicted or unverifiable; found: what was recomputed."""
+    """One checked statement. verdict: supported, contradicted or unverifiable; found: what was recomputed."""
 
     text: str
     verdict: str
@@ -31,7 +31,7 @@ class PredictionView:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HypothesisView:
-    """The checked hypothesis as a person reads it. author: "built-in" or a model id; note: why it is not the model's."""
+    """The checked hypothesis as a person reads it. author: "built-in" or a model id; note: why not the model."""
 
     author: str
     cause: str

@@ -6,6 +6,7 @@ import json
 import sqlite3
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -186,7 +187,7 @@ class Reader:
             for i, s, w, d, due, tries, dead, error, receipt in rows
         ]
 
-    def runs(self) -> list[tuple[str, str, dict[str, object]]]:
+    def runs(self) -> list[tuple[str, str, dict[str, Any]]]:
         """(run, source, facts) of every run that was seen."""
         rows = self._db.execute("SELECT run, source, facts FROM runs ORDER BY run")
         return [(run, source, json.loads(facts)) for run, source, facts in rows]

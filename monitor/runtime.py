@@ -59,7 +59,7 @@ class Health:
 class Daemon:
     """Everything that runs beside the web and the control socket, which are `services`."""
 
-    def __init__(  # noqa: PLR0913, the composition root hands over every part
+    def __init__(
         self,
         *,
         state: State,
@@ -103,7 +103,7 @@ class Daemon:
         others.append(asyncio.create_task(self._prune(), name="prune"))
         others.append(asyncio.create_task(self._watch(feed_every_s), name="watchdog"))
         self._explainer.resume(await self._state.read(self._state.reader.unexplained))
-        stop = asyncio.create_task(self._stop.wait())
+        stop = asyncio.create_task(self._stopped())
         done, _ = await asyncio.wait({stop, ingest, *reading, *others}, return_when=asyncio.FIRST_COMPLETED)
         await _end(reading)
         if not ingest.done():
@@ -112,6 +112,9 @@ class Daemon:
         await self._drain()
         for task in done - {stop}:
             task.result()
+
+    async def _stopped(self) -> None:
+        await self._stop.wait()
 
     async def _drain(self) -> None:
         try:
@@ -225,4 +228,3 @@ async def _end(tasks: Sequence[asyncio.Task[None]]) -> None:
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
-

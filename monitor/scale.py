@@ -42,12 +42,13 @@ def value_axis(values: Floats, first: float, last: float, *, log: bool) -> Axis:
     if log and lo > 1 / _HUGE and hi / lo > _WIDE:
         margin = (hi / lo) ** 0.06
         return Axis(lo=lo / margin, hi=hi * margin, first=first, last=last, log=True)
-    margin = (hi - lo) * 0.08 or abs(hi) * 0.05 or 1.0
+    largest = max(abs(lo), abs(hi))
+    margin = max((hi - lo) * 0.08, largest * (0.003 if hi > lo else 0.05)) or 1.0  # four digits tell the ticks apart
     return Axis(lo=lo - margin, hi=hi + margin, first=first, last=last)
 
 
 def ticks(axis: Axis, most: int) -> list[float]:
-    """About `most` round numbers on the axis, at least two where there is room for them."""
+    """About `most` round numbers on the axis (at most 2 * most + 1), at least two where there is room for them."""
     lo, hi = axis.lo, axis.hi
     if axis.log:
         decades = range(math.floor(math.log10(lo)), math.ceil(math.log10(hi)) + 1)
@@ -73,7 +74,7 @@ def short(value: float) -> str:
         return "NaN" if math.isnan(value) else "Inf" if value > 0 else "-Inf"
     if value == 0 or 1e-3 <= abs(value) < 1e4:
         return f"{value:.4g}"
-    mantissa, exponent = f"{value:.2e}".split("e")
+    mantissa, exponent = f"{value:.3e}".split("e")
     return f"{mantissa.rstrip('0').rstrip('.')}e{int(exponent)}"
 
 

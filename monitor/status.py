@@ -7,7 +7,8 @@ from collections.abc import Callable, Sequence
 
 from detectors.types import Kind, Role, Severity
 from monitor.desk import draw_chart, explanation
-from monitor.incident import Incident, State as Life
+from monitor.incident import Incident
+from monitor.incident import State as Life
 from monitor.pages import facts, headline
 from monitor.reader import Reader
 from monitor.state import State

@@ -6,7 +6,9 @@ detector state as a snapshot per run now and then. Only the core thread writes; 
 
 from __future__ import annotations
 
+import fcntl
 import json
+import os
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -94,6 +96,7 @@ class Store:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._lock = _lock(path)
         fresh = not path.exists() or path.stat().st_size == 0
         try:
             self.db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
@@ -128,8 +131,9 @@ class Store:
         self.db.execute("COMMIT")
 
     def close(self) -> None:
-        """Fold the log into the file."""
+        """Fold the log into the file and let others use it."""
         self.db.close()
+        os.close(self._lock)
 
     def restore(self) -> Restored:
         """What the last commit left; recent = the newest 2,000 episodes and every open one."""
@@ -235,6 +239,20 @@ class Store:
             db.execute("DELETE FROM lines WHERE t_recv < ?", (limit,))
             db.execute("DELETE FROM evidence WHERE t < ?", (limit,))
         return int(gone)
+
+
+def _lock(path: Path) -> int:
+    """Hold the state for this process; the kernel lets go of it however the process ends."""
+    try:
+        held = os.open(path.with_suffix(".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as e:
+        raise StoreError(f"{path.parent}: cannot be written ({e.strerror}); give this user the state folder") from e
+    try:
+        fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as e:
+        os.close(held)
+        raise StoreError(f"{path.parent}: another runwarden uses this state; stop it or set another state_dir") from e
+    return held
 
 
 def incident_of(body: str) -> Incident:

@@ -1,4 +1,4 @@
-"""A query result: the stored series of one run over a stretch of rows. What evidence, verification and charts look at."""
+"""A query result: the stored series of one run over a stretch of rows, for evidence, verification and charts."""
 
 from __future__ import annotations
 

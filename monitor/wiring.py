@@ -65,7 +65,7 @@ def recorded_files(paths: Sequence[str]) -> tuple[list[str], list[str]]:
     files: set[str] = set()
     complaints: list[str] = []
     for path in paths:
-        found = scan(os.path.abspath(path))
+        found = scan(str(Path(path).absolute()))
         complaints += [f"{where}: {why}" for where, why in found.errors]
         files.update(member.path for members in found.families.values() for member in members)
     return sorted(files), complaints
@@ -132,7 +132,9 @@ def open_ledger(config: Config, sink_names: Sequence[str], hold_s: float) -> tup
     try:
         config.state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as e:
-        raise StoreError(f"{config.state_dir}: cannot be made ({e.strerror}); set state_dir to a folder of yours") from e
+        raise StoreError(
+            f"{config.state_dir}: cannot be made ({e.strerror}); set state_dir to a folder of yours"
+        ) from e
     store = Store(config.state_dir / "state.db")
     restored = store.restore()
     book = Book()
@@ -171,7 +173,7 @@ async def run(config: Config, started: Callable[[Addresses], None] = lambda _: N
 
 
 @asynccontextmanager
-async def _services(  # noqa: PLR0913, the parts of the daemon
+async def _services(
     config: Config,
     state: State,
     metrics: Metrics,
@@ -205,7 +207,9 @@ async def _services(  # noqa: PLR0913, the parts of the daemon
         if config.metrics.listen is not None:
             runner, metrics_url = await serve(metrics_app(metrics, lambda: _ready(daemon)), config.metrics.listen)
             runners.append(runner)
-        runners.append(await control.serve(config.control_socket, config.control.group, verbs(state, outlets, daemon.wake)))
+        runners.append(
+            await control.serve(config.control_socket, config.control.group, verbs(state, outlets, daemon.wake))
+        )
         yield daemon, Addresses(status=status, metrics=metrics_url)
     finally:
         for runner in runners:

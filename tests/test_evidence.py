@@ -120,7 +120,12 @@ def body(evidence, about, seen, topic):
 def test_onsets_are_listed_in_the_order_of_their_rows_under_the_names_of_their_roles():
     about, seen = world(Cause.GRADIENT_INSTABILITY)
     earlier = finding(
-        ONSET, kind=Kind.GRAD_BLOWUP, metric="train/grad_norm", role=Role.GRAD_NORM, first_row=ONSET - 12, first_step=1288
+        ONSET,
+        kind=Kind.GRAD_BLOWUP,
+        metric="train/grad_norm",
+        role=Role.GRAD_NORM,
+        first_row=ONSET - 12,
+        first_step=1288,
     )
     about = replace(about, findings=(*about.findings, earlier))
     first, second = body(build(about, seen), about, seen, "onsets").splitlines()

@@ -1,0 +1,1 @@
+"""Why it happened: hypotheses, who makes them, and the code that checks them."""

@@ -86,7 +86,7 @@ TABLE: tuple[Row, ...] = (
     ),
     Row(
         cause=Cause.GRADIENT_INSTABILITY,
-        summary="The gradients grew first, under a learning rate that did not change.",
+        summary="The gradients grew first, the loss followed or has not moved yet.",
         needs=frozenset({Sign.GRAD_FIRST, Sign.GRAD_ALONE}),
         weights={
             Sign.GRAD_FIRST: 3,

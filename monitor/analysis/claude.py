@@ -193,6 +193,8 @@ async def _create(client: AsyncAnthropic, body: dict[str, Any]) -> Message:
         raise PermanentError(f"{reason}: {redact(str(error.api_message or ''))[:MAX_REASON_CHARS]}") from None
     except anthropic.APIResponseValidationError:
         raise PermanentError("invalid response: not a message") from None
+    except anthropic.APITimeoutError:
+        raise TransientError("timeout: the connection was silent for too long") from None
     except anthropic.APIConnectionError as error:
         raise TransientError(f"connection: {type(error).__name__}") from None
     except anthropic.AnthropicError as error:

@@ -1,7 +1,7 @@
 """The command line. Results go to standard output, progress and errors to standard error.
 
-Exit codes: 0 done; 1 it could not be done (no daemon, state unusable, a sink failed); 2 wrong use, bad config or unreadable
-input; 130 interrupted.
+Exit codes: 0 done; 1 it could not be done (no daemon, state unusable, a sink failed); 2 wrong use, bad config or
+unreadable input; 130 interrupted.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ from pathlib import Path
 
 from monitor import __version__
 from monitor.cli.say import INTERRUPTED, OK
-
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -62,7 +61,9 @@ def _parser() -> argparse.ArgumentParser:
     backtest.add_argument("path", nargs="+", metavar="PATH")
     backtest.add_argument("--format", choices=("table", "jsonl"), default="table")
     backtest.add_argument("--config", type=Path, metavar="FILE")
-    backtest.add_argument("--jobs", type=int, default=os.cpu_count() or 1, metavar="N", help="processes (default: cores)")
+    backtest.add_argument(
+        "--jobs", type=int, default=os.cpu_count() or 1, metavar="N", help="processes (default: cores)"
+    )
 
     incidents = verb("incidents", _incidents, "List, show, acknowledge, resolve and judge incidents.")
     incidents.add_argument("--config", type=Path, metavar="FILE", help="the daemon's configuration")

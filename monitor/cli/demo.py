@@ -14,7 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from importlib.resources import as_file, files
 from pathlib import Path
 
@@ -70,7 +70,9 @@ def _live(environ: Mapping[str, str]) -> tuple[str, str] | int:
     missing = [k for k in LIVE_KEYS if not environ.get(k)]
     if missing:
         return fail(f"LIVE=1 needs {', '.join(missing)} as well", 2)
-    print(f"demo: LIVE=1: this posts to Slack channel {environ['SLACK_CHANNEL']} and spends tokens of your Anthropic key.")
+    print(
+        f"demo: LIVE=1: this posts to Slack channel {environ['SLACK_CHANNEL']} and spends tokens of your Anthropic key."
+    )
     return _SLACK % environ["SLACK_CHANNEL"], _CLAUDE
 
 
@@ -92,11 +94,12 @@ def _play(folder: Path, config: Path) -> int:
     writer: subprocess.Popen[bytes] | None = None
     try:
         deadline = time.monotonic() + LIMIT_S
-        if not _wait(lambda: (folder / "state" / "control.sock").exists(), deadline, daemon):
+        if not _wait((folder / "state" / "control.sock").exists, deadline, daemon):
             return fail("the daemon did not start", FAILED)
         print("demo: a recorded training run is being written now; its page comes when the run goes wrong.", flush=True)
         with as_file(files("monitor.cli") / "demo.jsonl.gz") as recording:
-            command = [sys.executable, "-m", "monitor.cli.demo_writer", recording, folder / "runs" / "demo-run.jsonl"]
+            target = folder / "runs" / "demo-run.jsonl"
+            command = [sys.executable, "-m", "monitor.cli.demo_writer", str(recording), str(target)]
             writer = subprocess.Popen(command)
             reader = Reader(folder / "state" / "state.db")
             done = _wait(lambda: _settled(reader) is not None, deadline, daemon)
@@ -126,8 +129,7 @@ def _settled(reader: Reader) -> Incident | None:
     return None
 
 
-def _wait(condition: object, deadline: float, daemon: subprocess.Popen[bytes]) -> bool:
-    assert callable(condition)
+def _wait(condition: Callable[[], bool], deadline: float, daemon: subprocess.Popen[bytes]) -> bool:
     while time.monotonic() < deadline and daemon.poll() is None:
         if condition():
             return True

@@ -14,6 +14,7 @@ from monitor.cli.say import FAILED, MISUSED, OK, fail
 from monitor.config import Config, ConfigError, load
 from monitor.control import ControlError, ask
 from monitor.incident import Incident
+from monitor.page import HypothesisView
 from monitor.pages import facts, headline, moment
 from monitor.reader import Reader
 
@@ -97,17 +98,7 @@ def _show(reader: Reader, incident: Incident) -> int:
         print(f"  {label}: {value}")
     hypothesis = explanation(reader, incident)
     if hypothesis is not None:
-        print(f"\nHypothesis ({hypothesis.author}): {hypothesis.cause.replace('_', ' ')}. {hypothesis.summary}")
-        for claim in hypothesis.claims:
-            print(f"  {claim.verdict}: {claim.text} ({claim.found})")
-        for rival in hypothesis.rivals:
-            print(f"  rival: {rival}")
-        for p in hypothesis.predictions:
-            print(f"  prediction, {p.outcome}: {p.text}, p={p.probability:.2f} {p.found}")
-        if hypothesis.experiment:
-            print(f"  experiment: {hypothesis.experiment}")
-        if hypothesis.note:
-            print(f"  note: {hypothesis.note}")
+        _explain(hypothesis)
     print("\nWhat happened, and why it was or was not paged:")
     for change in reader.changes(incident.id):
         print(f"  {moment(change.t)}  episode {change.episode}, revision {change.revision}: {change.reason}")
@@ -118,6 +109,20 @@ def _show(reader: Reader, incident: Incident) -> int:
             state = "delivered" if d.delivered >= d.wanted else f"dead: {d.error}" if d.dead else f"pending {d.error}"
             print(f"  {d.sink}: {state}")
     return OK
+
+
+def _explain(hypothesis: HypothesisView) -> None:
+    print(f"\nHypothesis ({hypothesis.author}): {hypothesis.cause.replace('_', ' ')}. {hypothesis.summary}")
+    for claim in hypothesis.claims:
+        print(f"  {claim.verdict}: {claim.text} ({claim.found})")
+    for rival in hypothesis.rivals:
+        print(f"  rival: {rival}")
+    for p in hypothesis.predictions:
+        print(f"  prediction, {p.outcome}: {p.text}, p={p.probability:.2f} {p.found}")
+    if hypothesis.experiment:
+        print(f"  experiment: {hypothesis.experiment}")
+    if hypothesis.note:
+        print(f"  note: {hypothesis.note}")
 
 
 def _evidence(reader: Reader, incident: Incident) -> int:

@@ -153,7 +153,7 @@ def test_what_may_pass_is_transient_and_not_repeated_here(reply, says, retry_aft
 
 @pytest.mark.parametrize("reply", ["slow", "drip"])
 def test_a_server_that_is_slow_or_trickles_is_left_at_the_limit(reply):
-    error = failure([reply], TransientError, timeout_s=1.0)
+    error = failure([reply], TransientError, timeout_s=0.3)
     assert str(error).startswith("timeout: ")
 
 
@@ -201,8 +201,16 @@ def test_the_library_is_not_imported_before_it_is_used():
         ({"messages": [{"role": "user", "content": [{"type": "imagee"}]}]}, 400, "imagee"),
         ({"messages": [{"role": "assistant", "content": "{"}]}, 400, "prefill"),
         ({"model": "claude-3-opus"}, 404, "claude-3-opus"),
-        ({"output_config": {"format": {"type": "json_schema", "schema": {"type": "object"}}}}, 400, "additionalProperties"),
-        ({"output_config": {"format": {"type": "json_schema", "schema": {"type": "number", "minimum": 0}}}}, 400, "minimum"),
+        (
+            {"output_config": {"format": {"type": "json_schema", "schema": {"type": "object"}}}},
+            400,
+            "additionalProperties",
+        ),
+        (
+            {"output_config": {"format": {"type": "json_schema", "schema": {"type": "number", "minimum": 0}}}},
+            400,
+            "minimum",
+        ),
         ({"system": [{"type": "text", "text": "x", "cache_control": {"type": "ephemeral"}}] * 5}, 400, "breakpoints"),
     ],
     ids=lambda v: next(iter(v)) if isinstance(v, dict) else None,

@@ -3,6 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from analysis.worlds import FAULTS, ONSET, ROWS, healthy, incident, resumed, window, world
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from detectors.types import Kind, Role
 from monitor.analysis.differential import Differential, diagnose
@@ -93,6 +95,28 @@ def test_a_run_with_a_single_metric_and_few_rows_is_diagnosed_without_an_error()
     for rows in (1, 5, 9, 40):
         few = window({Role.LOSS: healthy()[Role.LOSS][:rows]})
         assert diagnose(incident(first=rows - 1, last=rows - 1), few).causes
+
+
+numbers = st.sampled_from([0.0, 1.0, 1.0, 1.5, -2.0, 1e-300, 1e300, np.nan, np.inf, -np.inf])
+
+
+@settings(deadline=None, max_examples=120)
+@given(
+    data=st.data(),
+    rows=st.integers(1, 60),
+    role=st.sampled_from([*healthy()]),
+    kind=st.sampled_from(Kind),
+    stepless=st.booleans(),
+)
+def test_any_window_at_all_gets_an_answer_whose_claims_can_be_checked(data, rows, role, kind, stepless):
+    values = {r: np.array(data.draw(st.lists(numbers, min_size=rows, max_size=rows))) for r in healthy()}
+    first = data.draw(st.integers(0, rows - 1))
+    attempt = np.sort(np.array(data.draw(st.lists(st.integers(0, 2), min_size=rows, max_size=rows))))
+    changes = {"attempt": attempt} | ({"step": np.full(rows, -1)} if stepless else {})
+    about, seen = incident(role, first, rows - 1, kind), window(values, **changes)
+    hypothesis, evidence = diagnose(about, seen), build(about, seen)
+    assert hypothesis == diagnose(about, seen)
+    assert verify(hypothesis, evidence, about, seen).hypothesis.causes
 
 
 def test_the_answer_carries_its_author():

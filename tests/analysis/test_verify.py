@@ -116,7 +116,9 @@ def test_what_cannot_be_checked_is_unverifiable_and_never_supported(claim):
 @quick
 @given(
     check_=st.sampled_from(Check),
-    metric=st.sampled_from(["loss", "grad_norm", "learning_rate", "M1", "", "\ud800".encode("utf-8", "replace").decode()]),
+    metric=st.sampled_from(
+        ["loss", "grad_norm", "learning_rate", "M1", "", "\ud800".encode("utf-8", "replace").decode()]
+    ),
     step=st.none() | st.integers(-(2**70), 2**70),
     value=st.none() | st.floats(),
     rows=st.sampled_from([1, 3, 9, ONSET, ROWS]),
@@ -180,7 +182,13 @@ def test_a_claim_about_an_alias_is_checked_on_the_metric_behind_it_and_shown_by_
     about = incident(metrics=("train/loss", "router/entropy"))
     claim = {"check": Check.CHANGED_AT, "metric": "M1", "step": 1000 + ONSET}
     evidence = build(about, seen)
-    given_ = hypothesis_of(RankedCause(cause=Cause.UNKNOWN, summary="M1 moved, see http://evil.example/x", claims=[Claim(text="M1 jumped", cites=["E1"], **claim)]))
+    given_ = hypothesis_of(
+        RankedCause(
+            cause=Cause.UNKNOWN,
+            summary="M1 moved, see http://evil.example/x",
+            claims=[Claim(text="M1 jumped", cites=["E1"], **claim)],
+        )
+    )
     shown = view(verify(given_, evidence, about, seen), evidence.names, "claude")
     assert (shown.claims[0].verdict, shown.claims[0].text) == ("supported", "router/entropy jumped")
     assert shown.summary == "router/entropy moved, see [link]"

@@ -49,7 +49,11 @@ def window(values: Values, run: str = "r", **changes: Any) -> Window:
 
 
 def incident(
-    role: Role | None = Role.LOSS, first: int = ONSET, last: int = ONSET + 4, kind: Kind = Kind.LOSS_SPIKE, **changes: Any
+    role: Role | None = Role.LOSS,
+    first: int = ONSET,
+    last: int = ONSET + 4,
+    kind: Kind = Kind.LOSS_SPIKE,
+    **changes: Any,
 ) -> Incident:
     metric = None if role is None else f"train/{role}"
     opening = finding(first, kind=kind, metric=metric, role=role, first_row=first, last_row=last)

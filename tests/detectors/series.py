@@ -30,7 +30,13 @@ def rows(values: Mapping[Metric, np.ndarray], *, run="r", attempt=0, first=0, pr
     number = np.arange(first, first + size, dtype=np.int64)
     more = {"seen": 1e9 + first + size, **more}
     return Block(
-        run=run, attempt=attempt, row=number, step=number * 10, t=1e9 + number.astype(np.float64), columns=tuple(columns), **more
+        run=run,
+        attempt=attempt,
+        row=number,
+        step=number * 10,
+        t=1e9 + number.astype(np.float64),
+        columns=tuple(columns),
+        **more,
     )
 
 
@@ -47,9 +53,9 @@ def part(block: Block, low: int, high: int) -> Block:
         a, b = np.searchsorted(c.index, (low, high))
         if b > a:
             columns.append(replace(c, index=c.index[a:b] - low, values=c.values[a:b]))
-    return replace(block, row=block.row[low:high], step=block.step[low:high], t=block.t[low:high], columns=tuple(columns))
-
-
+    return replace(
+        block, row=block.row[low:high], step=block.step[low:high], t=block.t[low:high], columns=tuple(columns)
+    )
 
 
 def loss(size: int, seed: int, *, noise=0.02, start=10.0, floor=2.0, tau=300.0) -> np.ndarray:
@@ -71,5 +77,3 @@ def said(findings: Iterable[Finding], *, phase=Phase.BEGINS, least=Severity.NOTI
 def pages(findings: Iterable[Finding]) -> list[Finding]:
     """What reached a page."""
     return [f for f in findings if f.severity is Severity.PAGE and f.phase is not Phase.ENDS]
-
-

@@ -83,7 +83,9 @@ def test_a_block_longer_than_a_piece_gives_the_same_findings_as_short_ones():
     values[30_000] = -1.0
     block = rows({LOSS: values})
     short = Suite()
-    assert exact(Suite().update([block])) == exact(f for b in cut(block, range(0, size, 997)) for f in short.update([b]))
+    assert exact(Suite().update([block])) == exact(
+        f for b in cut(block, range(0, size, 997)) for f in short.update([b])
+    )
 
 
 @settings(deadline=None, max_examples=15)

@@ -1,8 +1,8 @@
 """CSV and TSV with a header line, as Lightning's CSVLogger, AlgoPerf and spreadsheets write them.
 
 An empty cell is an absent metric. A line whose fields are the header again is a header (several runs appended); a line
-with another number of fields is counted. Lightning rewrites the whole file when a new metric appears: the parser knows the
-rows that it has seen by their number and by the last of them (see `known`).
+with another number of fields is counted. Lightning rewrites the whole file when a new metric appears: the parser knows
+the rows that it has seen by their number and by the last of them (see `known`).
 """
 
 from __future__ import annotations

@@ -1,6 +1,5 @@
 """What is in a log file, as the watcher would read it: for `runwarden inspect FILE`."""
 
-
 from __future__ import annotations
 
 import heapq

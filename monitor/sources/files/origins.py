@@ -14,11 +14,10 @@ from monitor.sources.files.tailer import NO_END
 class Origins:
     """Bytes that the files of a family held at first sight, by inode."""
 
-    def __init__(self, members: Iterable[Member], origin: Origin, history: Mapping[int, int] | None = None) -> None:
-        """origin: of what `members` hold now, HISTORY or BACKLOG. history: what a cursor remembers as history."""
+    def __init__(self, history: Mapping[int, int] | None = None) -> None:
+        """history: what a cursor remembers of it."""
         self._history: dict[int, int] = dict(history or {})
         self._backlog: dict[int, int] = {}
-        self.take(members, origin)
 
     def take(self, members: Iterable[Member], origin: Origin) -> None:
         """What `members` hold now is of `origin`."""
@@ -32,6 +31,11 @@ class Origins:
         """The file's content is new."""
         self._history.pop(inode, None)
         self._backlog.pop(inode, None)
+
+    def renew(self, inode: int, members: Iterable[Member]) -> None:
+        """The file's content is not what it was; what `members` hold now is backlog."""
+        self.forget(inode)
+        self.take(members, Origin.BACKLOG)
 
     def unread(self, inode: int, offset: int) -> dict[int, int]:
         """The history that is still to be read when a file is read up to `offset`, for the cursor."""

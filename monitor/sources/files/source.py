@@ -19,6 +19,7 @@ from monitor.frame import Batch
 from monitor.sources.files.cursor import Cursor
 from monitor.sources.files.discover import MAX_FILES, Member, run_of, scan
 from monitor.sources.files.haul import Haul, Names
+from monitor.sources.files.origins import Origins
 from monitor.sources.files.rows import Unusable
 from monitor.sources.files.stream import Stream
 from monitor.sources.files.tailer import MAX_LINE_BYTES
@@ -27,6 +28,7 @@ RESCAN_S = 1.0
 MAX_ROWS = 50_000
 MAX_OPEN = 400
 MANY = 2_000
+GONE_S = 60.0
 
 
 class FileSource:
@@ -76,6 +78,7 @@ class Watch:
         self._errors: list[tuple[str, str]] = []
         self._scanned = math.inf
         self._turn = 0
+        self._gone: dict[str, int] = {}
         self._lock = threading.Lock()
         self._damaged = 0
         for key, text in sorted(cursors.items()):
@@ -116,16 +119,16 @@ class Watch:
         if len(streams) > MANY:
             streams = [s for i, s in enumerate(streams) if s.open or (i + self._turn) % 4 == 0]
         begin = self._turn % len(streams) if streams else 0
+        opened = sum(s.open for s in self._streams.values())
         for stream in streams[begin:] + streams[:begin]:
             if haul.rows >= MAX_ROWS:
                 haul.more = True
                 break
+            opened -= stream.open
             stream.poll(haul)
-        surplus = sum(s.open for s in streams) - MAX_OPEN
-        for stream in streams:
-            if surplus <= 0:
-                break
-            surplus -= stream.open and stream.park()
+            opened += stream.open
+            if opened > MAX_OPEN and stream.park():
+                opened -= 1
 
     def _scan(self, haul: Haul) -> None:
         """Find new families, families under a new name, and what cannot be read."""
@@ -141,10 +144,11 @@ class Watch:
                     self._refused.add(item)
                     haul.tally.add(item[1], 0)
         self._match(found)
+        self._drop(found)
         past = {inode: s for s in self._streams.values() for inode in s.past}
         for base in sorted(found.keys() - self._by_path.keys()):
             root, members = found[base]
-            if all(m.inode in past and past[m.inode].has_read(m.path, m.inode) for m in members):
+            if all(m.inode in past and past[m.inode].has(m.path) for m in members):
                 continue  # moved out of the way by hand: it was read under its old name
             self._by_path[base] = self._add(base, members, root)
         self._seen_roots = set(self._paths)
@@ -158,7 +162,7 @@ class Watch:
                 continue
             for member in members:
                 stream = lost.get(member.inode)
-                if stream is not None and stream.knows(member.path):
+                if stream is not None and stream.has(member.path):
                     if self._by_path.get(stream.path) is stream:
                         del self._by_path[stream.path]
                     stream.move(base, members)
@@ -170,6 +174,15 @@ class Watch:
                 stream.move(stream.path, found[stream.path][1])
                 self._by_path[stream.path] = stream
 
+    def _drop(self, found: Mapping[str, object]) -> None:
+        """Let go of files that are gone: their writers have had time to finish."""
+        for base in list(self._gone.keys() - (self._by_path.keys() - found.keys())):
+            del self._gone[base]
+        for base in self._by_path.keys() - found.keys():
+            self._gone[base] = self._gone.get(base, 0) + 1
+            if self._gone[base] * RESCAN_S > GONE_S:
+                self._by_path.pop(base).retire()
+
     def _add(self, base: str, members: list[Member], root: str) -> Stream:
         run = run_of(base, root)
         whole = os.path.relpath(base, os.path.dirname(root) if base == root else root)
@@ -177,7 +190,9 @@ class Watch:
         name = next(c for c in candidates if c not in self._owners)
         key = next(k for k in (base, *(f"{base}#{i}" for i in range(2, 1 << 20))) if k not in self._streams)
         origin = Origin.BACKLOG if root in self._seen_roots else Origin.HISTORY
-        stream = Stream(key, base, Names(name, key, self._owners), origin=origin, max_line_bytes=self._max_line)
+        origins = Origins()
+        origins.take(members, origin)
+        stream = Stream(key, base, Names(name, key, self._owners), origins, max_line_bytes=self._max_line)
         stream.members = members
         self._streams[key] = stream
         return stream

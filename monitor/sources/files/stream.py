@@ -12,6 +12,7 @@ live. Sizes at first sight of history are part of the cursor, so that a restart 
 # ruff: noqa: PTH116 - strings, not Path objects: many files, often
 from __future__ import annotations
 
+import gzip
 import os
 
 from detectors.types import Origin
@@ -23,7 +24,7 @@ from monitor.sources.files.origins import Origins
 from monitor.sources.files.position import Check, Position
 from monitor.sources.files.rows import Unusable
 from monitor.sources.files.sniff import Sniffer
-from monitor.sources.files.tailer import READ_BYTES, NotRegularError, Tail
+from monitor.sources.files.tailer import READ_BYTES, NotRegularError, Tail, open_at
 
 MAX_UNPACKED = 1 << 32
 MAX_REWRITTEN = 1 << 24
@@ -33,29 +34,28 @@ MAX_PAST = 8
 class Stream:
     """The log of one run. `path`: of the file being written; `members`: its family when last listed, oldest first."""
 
-    def __init__(self, key: str, path: str, names: Names, *, origin: Origin, max_line_bytes: int) -> None:
-        """origin: what the present content of the files is, HISTORY or BACKLOG."""
+    def __init__(self, key: str, path: str, names: Names, origins: Origins, *, max_line_bytes: int) -> None:
+        """origins: what the present content of the files is."""
         self.key, self.path, self.names = key, path, names
-        self.members = family(path)
+        self.members: list[Member] = []
+        self._origins = origins
         self._max_line = max_line_bytes
         self._tail: Tail | None = None
         self._parser: Parser | None = None
         self._sniffer = Sniffer()
         self._row = self._generation = self._ended = 0
         self._resume: Cursor | None = None
+        self._restored = False
         self._parked: tuple[int, int, int] | None = None
         self._failed = ""
         self._past: tuple[Position, ...] = ()
-        self._origins = Origins(self.members, origin)
 
     @classmethod
     def resume(cls, key: str, cursor: Cursor, names: Names, *, max_line_bytes: int) -> Stream:
-        """The stream that left `cursor`."""
-        stream = cls(key, cursor.path, names, origin=Origin.BACKLOG, max_line_bytes=max_line_bytes)
-        stream._resume = cursor
-        stream._past = cursor.past
+        """The stream that left `cursor`; it reads when `move` has told it where its files are."""
+        stream = cls(key, cursor.path, names, Origins(cursor.history), max_line_bytes=max_line_bytes)
+        stream._resume, stream._restored, stream._past = cursor, True, cursor.past
         stream._row, stream._generation = cursor.row, cursor.generation
-        stream._origins = Origins(stream.members, Origin.BACKLOG, cursor.history)
         if cursor.format in PARSERS:
             stream._parser = PARSERS[cursor.format].make(cursor.state)
         return stream
@@ -63,45 +63,39 @@ class Stream:
     @property
     def inode(self) -> int:
         """Of the file that is being read, 0 if none."""
-        if self._tail is not None:
-            return self._tail.inode
-        return self._resume.position.inode if self._resume is not None else 0
-
-    @property
-    def open(self) -> bool:
-        """Whether it holds a descriptor."""
-        return self._tail is not None
-
-    def knows(self, path: str) -> bool:
-        """Whether `path` is the file that is being read, under whatever name."""
-        if self._tail is None:
-            tail = self._fits(path)
-            if tail is not None:
-                tail.close()
-            return tail is not None
-        try:
-            status = os.stat(path)
-        except OSError:
-            return False
-        return (status.st_dev, status.st_ino) == (self._tail.device, self._tail.inode)
+        position = self._position
+        return position.inode if position is not None else 0
 
     @property
     def past(self) -> tuple[int, ...]:
         """Inodes of files that were read to their end and left."""
         return tuple(p.inode for p in self._past)
 
-    def has_read(self, path: str, inode: int) -> bool:
-        """Whether `path` is a file that was read to its end under another name."""
-        for position in self._past:
-            if position.inode == inode and (tail := self._fits(path, position)) is not None:
+    @property
+    def open(self) -> bool:
+        """Whether it holds a descriptor."""
+        return self._tail is not None
+
+    @property
+    def _position(self) -> Position | None:
+        if self._tail is not None:
+            return self._tail.position
+        return self._resume.position if self._resume is not None else None
+
+    def has(self, path: str) -> bool:
+        """Whether `path` is the file that is being read, or one that was read to its end, under whatever name."""
+        for position in (self._position, *self._past):
+            if position is not None and (tail := open_at(path, position, max_line_bytes=self._max_line)) is not None:
                 tail.close()
-                return True
+                if tail.inode == position.inode:
+                    return True
         return False
 
     def move(self, path: str, members: list[Member]) -> None:
-        """The family stands at `path` now. What of it was not seen before a restart is backlog."""
-        if self._resume is not None and self._parked is None and path != self.path:
+        """The family stands at `path` now. What it holds when it is found after a restart is backlog."""
+        if self._restored:
             self._origins.take(members, Origin.BACKLOG)
+            self._restored = False
         self.path, self.members = path, members
 
     def close(self) -> None:
@@ -111,14 +105,20 @@ class Stream:
             self._tail = None
 
     def park(self) -> bool:
-        """Give the descriptor of a file back that has nothing new, until it changes; whether that was possible."""
-        if self._tail is None or not self._tail.unchanged() or not self._is_young():
+        """Give the descriptor back until there is something to read; not while only the descriptor leads to the file."""
+        if self._tail is None or not self._is_young() or self._tail.status().st_nlink == 0:
             return False
         status = self._tail.status()
-        self._parked = (status.st_ino, status.st_size, status.st_mtime_ns)
+        self._parked = (status.st_ino, status.st_size, status.st_mtime_ns) if self._tail.unchanged() else None
         self._resume = self.cursor()
         self.close()
         return True
+
+    def retire(self) -> None:
+        """The files are gone. Should there be some again, the stream begins anew."""
+        if self._tail is not None:
+            self._resume, self._parked = self.cursor(), None
+        self.close()
 
     def cursor(self) -> Cursor:
         """Where the stream stands."""
@@ -147,9 +147,7 @@ class Stream:
             return  # gone between the scan and now; the next scan knows
         except OSError as error:
             if self._failed != str(error):  # once per failure, not once per poll
-                haul.tally.add(
-                    Unusable.NOT_A_FILE if isinstance(error, NotRegularError) else Unusable.UNREADABLE, self._row
-                )
+                haul.tally.add(_reason(error), self._row)
                 self._failed = str(error)
             if self._tail is not None and self._tail.compressed:
                 self._tail.mark_seen()  # a damaged archive ends here
@@ -161,70 +159,50 @@ class Stream:
             if (status.st_ino, status.st_size, status.st_mtime_ns) == self._parked:
                 return False
             self._parked = None
-        self.members = family(self.path)
         if self._resume is not None:
-            return self._reopen(haul)
-        return bool(self.members) and self._enter(self.members[0])
+            return self._reopen(haul, self._resume)
+        return self._enter(self.members[0])
 
     def _enter(self, member: Member) -> bool:
         """Open a file of the family at its beginning. False if its name stands for another file by now."""
         tail = Tail(member.path, max_line_bytes=self._max_line)
         if tail.inode != member.inode:
             tail.close()
+            self.members = family(self.path) or self.members
             return False
         self.close()
         self._tail, self._ended = tail, 0
         return True
 
-    def _reopen(self, haul: Haul) -> bool:
-        """Find the file of the cursor: under its name, under another name of the family, or a copy of it."""
-        cursor = self._resume
-        assert cursor is not None
-        for member in sorted(self.members, key=lambda m: (m.inode == cursor.position.inode, m.age), reverse=True):
-            if (tail := self._fits(member.path)) is not None:
-                self._tail, self._ended, self._resume = tail, 0, None
-                return True
-        if not self.members:
+    def _reopen(self, haul: Haul, cursor: Cursor) -> bool:
+        """Find the file of the cursor under its name or another of the family, or a copy of it; else begin anew."""
+        for members in (self.members, family(self.path)):
+            for member in sorted(members, key=lambda m: (m.inode == cursor.position.inode, m.age), reverse=True):
+                tail = open_at(member.path, cursor.position, max_line_bytes=self._max_line)
+                if tail is not None:
+                    if tail.inode != cursor.position.inode:
+                        self._origins.renew(cursor.position.inode, members)
+                    self._tail, self._ended, self._resume = tail, 0, None
+                    return True
+        self.members = family(self.path)
+        if not self.members or not self._enter(self.members[-1]):
             return False
+        self._origins.renew(cursor.position.inode, self.members[-1:])
         self._resume = None
-        return self._begin_anew(haul, Unusable.LOST if cursor.position.offset else None)
+        self._begin_anew(haul, Unusable.LOST if cursor.position.offset else None)
+        return True
 
-    def _fits(self, path: str, position: Position | None = None) -> Tail | None:
-        """`path`, open at our position or the given one, if it is the file that we read or a copy of it."""
-        if position is None and self._tail is not None:
-            position = self._tail.position
-        elif position is None and self._resume is not None:
-            position = self._resume.position
-        if position is None:
-            return None
-        try:
-            tail = Tail(path, position, max_line_bytes=self._max_line)
-        except OSError:
-            return None
-        try:
-            if tail.check() is Check.SAME and (position.offset or tail.inode == position.inode):
-                return tail
-        except OSError:
-            pass  # a damaged archive is no copy
-        tail.close()
-        return None
-
-    def _begin_anew(self, haul: Haul, reason: Unusable | None) -> bool:
-        """The content of the run's file is new: another generation, read from the beginning."""
+    def _begin_anew(self, haul: Haul, reason: Unusable | None) -> None:
+        """The content is new: another generation, of a format that is still to be seen."""
         if reason is not None:
             haul.tally.add(reason, self._row)
-        if self._row:
-            self._generation += 1
+        self._generation += bool(self._row)
         self._parser, self._sniffer = None, Sniffer()
-        member = self.members[-1]
-        self._origins.forget(member.inode)
-        self._origins.take([member], Origin.BACKLOG)
-        return self._enter(member)
 
     def _read(self, haul: Haul, budget: int) -> None:
         tail = self._tail
         assert tail is not None
-        if tail.unchanged() or tail.offset > MAX_UNPACKED:
+        if tail.unchanged():
             if not self._follow(haul):
                 return
         elif self._parser is not None and not tail.compressed and tail.check() is not Check.SAME:
@@ -246,7 +224,9 @@ class Stream:
         self.members = family(self.path)
         self._origins.forget(tail.inode)
         for member in reversed(self.members):
-            if member.inode != tail.inode and tail.offset and (copy := self._fits(member.path)) is not None:
+            if member.inode == tail.inode or not tail.offset:
+                continue
+            if (copy := open_at(member.path, tail.position, max_line_bytes=self._max_line)) is not None:
                 self.close()
                 self._tail, self._ended = copy, 0
                 return
@@ -255,9 +235,7 @@ class Stream:
             if seen := self._parser.known(lines):
                 tail.skip_to(sum(map(len, lines[:seen])) + seen, content)
                 return
-        self._generation += bool(self._row)
-        self._parser, self._sniffer = None, Sniffer()
-        haul.tally.add(Unusable.REPLACED, self._row)
+        self._begin_anew(haul, Unusable.REPLACED)
         tail.rewind()
 
     def _is_young(self) -> bool:
@@ -291,9 +269,9 @@ class Stream:
         if torn:
             haul.tally.add(Unusable.TORN_LINE, self._row)
             self._row += 1
+        self._origins.forget(past.inode)
         if anew:
-            self._generation += 1
-            self._parser, self._sniffer = None, Sniffer()
+            self._begin_anew(haul, None)
         return True
 
     def _consume(self, tail: Tail, parser: Parser, haul: Haul, budget: int) -> None:
@@ -306,6 +284,16 @@ class Stream:
             if lines:
                 haul.take(parser.feed(lines, self._row), self.names, from_, self._generation)
                 self._row += len(lines)
+        if tail.compressed and tail.offset > MAX_UNPACKED:
+            haul.tally.add(Unusable.TOO_LARGE, self._row)
+            tail.mark_seen()
+            return
         haul.more = haul.more or chunk.more or not self._is_young()
         if tail.offset != start:
             haul.cursors[self.key] = self.cursor().dumps()
+
+
+def _reason(error: OSError) -> Unusable:
+    if isinstance(error, gzip.BadGzipFile):
+        return Unusable.CORRUPT
+    return Unusable.NOT_A_FILE if isinstance(error, NotRegularError) else Unusable.UNREADABLE

@@ -8,7 +8,6 @@ Bounds: a read returns at most `budget` bytes; a line over `max_line_bytes` is s
 without its newline stays in the file: the offset stands before it.
 """
 
-
 from __future__ import annotations
 
 import gzip
@@ -45,6 +44,21 @@ class Chunk:
 
 class NotRegularError(OSError):
     """A folder, FIFO, device or socket."""
+
+
+def open_at(path: str, position: Position, *, max_line_bytes: int) -> Tail | None:
+    """`path` open at `position`, if it is the file that the position belongs to, or a copy of it. Never raises."""
+    try:
+        tail = Tail(path, position, max_line_bytes=max_line_bytes)
+    except OSError:
+        return None
+    try:
+        if tail.check() is Check.SAME and (position.offset or tail.inode == position.inode):
+            return tail
+    except OSError:
+        pass  # a damaged archive is no copy
+    tail.close()
+    return None
 
 
 def _hash(data: bytes) -> str:

@@ -1,0 +1,120 @@
+"""The arithmetic of the baseline: when it is refreshed, median and MAD of many windows at once, the integer CUSUM.
+
+Why apart: pure functions of arrays, each with a test against its plain definition.
+Source: median and MAD (Rousseeuw and Croux 1993), CUSUM (Page 1954).
+"""
+
+from __future__ import annotations
+
+from typing import Final, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+Floats: TypeAlias = npt.NDArray[np.float64]
+Singles: TypeAlias = npt.NDArray[np.float32]
+Ints: TypeAlias = npt.NDArray[np.int64]
+Bools: TypeAlias = npt.NDArray[np.bool_]
+
+WINDOW: Final = 256
+REFRESH: Final = 32
+EARLY: Final = 8
+WIDEN: Final = 16  # a scale of n < 256 values is taken 1 + 16 / n as large
+SHORT: Final = 64  # length of the median that divergence looks at
+FIXED: Final = 1 << 20  # units of the integer CUSUM per standard deviation
+CLIP: Final = 3.0
+TINY: Final = 1e-300  # what a time or a norm of zero counts as
+HUGE: Final = 1e300
+
+
+def ordinal(count: Ints) -> Ints:
+    """How many refreshes a series of `count` values has behind it."""
+    return np.where(count < WINDOW, count // EARLY, WINDOW // EARLY + (count - WINDOW) // REFRESH)
+
+
+def count_at(nth: Ints) -> Ints:
+    """The count of values at the nth refresh: 8, 16, 24, …, 256, 288, …."""
+    first = WINDOW // EARLY
+    return np.where(nth <= first, nth * EARLY, WINDOW + (nth - first) * REFRESH)
+
+
+def size_at(count: Ints, falling: Bools) -> Ints:
+    """How many of the last values a refresh looks at: all, up to 256.
+
+    A young loss falls steeply, and its whole past would say that it is noisy: of a falling series all of the first 32,
+    then at least 32, then a quarter.
+    """
+    size = np.where(falling, np.maximum(np.minimum(count, REFRESH), count // 4), count)
+    return np.minimum(size, WINDOW)
+
+
+def spread(starts: Ints, lengths: Ints) -> tuple[Ints, Ints]:
+    """Ragged ranges: for every element which range it is in, and its value start + offset."""
+    owner = np.repeat(np.arange(lengths.size), lengths)
+    offset = np.arange(owner.size) - np.repeat(np.cumsum(lengths) - lengths, lengths)
+    return owner, starts[owner] + offset
+
+
+def asinh(values: Floats | np.float64, unit: float) -> Floats:
+    """Asinh of values in `unit`, finite for all finite values."""
+    with np.errstate(over="ignore"):
+        scaled: Floats = np.arcsinh(np.clip(values / unit, -HUGE, HUGE))
+    return scaled
+
+
+def cusum(step: Ints, g: int) -> Ints:
+    """The one-sided CUSUM max(0, g + step) along one series, beginning at `g`."""
+    total = np.cumsum(step) + g
+    low: Ints = np.minimum(np.minimum.accumulate(total), 0)
+    return total - low
+
+
+def ragged_cusum(step: Ints, g: Ints, start: Ints, owner: Ints) -> Ints:
+    """The same for segments: g: where each begins; start: int64[segments]; owner: int64[n], the segment of a step."""
+    total = np.cumsum(step)
+    if not total.size:
+        return total
+    total += (g - (total[start] - step[start]))[owner]
+    # Each segment lies below the one before, so one running minimum serves all of them; integers lose nothing.
+    shift = (int(total.max()) - min(int(total.min()), 0) + 1) * owner
+    low: Ints = np.minimum.accumulate(total - shift) + shift
+    return total - np.minimum(low, 0)
+
+
+def middle(ordered: Singles, size: int) -> Floats:
+    """Median of each row of `size` ordered values."""
+    centre: Floats = (ordered[:, (size - 1) // 2].astype(np.float64) + ordered[:, size // 2]) / 2
+    return centre
+
+
+def level(window: Singles, size: Ints) -> tuple[Floats, Floats]:
+    """Median and 1.4826 MAD of each row, whose values beyond `size` are +inf; the scale of a small sample is widened.
+
+    np.sort on float32 rows is several times faster than np.partition or np.median. The deviations need no second sort:
+    below and above the median they are sorted already, and bisection finds the middle of two sorted sequences.
+    """
+    row = np.arange(size.size)
+    ordered = np.sort(window, axis=1)
+    half = size // 2
+    m = (ordered[row, (size - 1) // 2].astype(np.float64) + ordered[row, half]) / 2
+    centre = m.astype(np.float32)
+    flat, base = ordered.ravel(), row * window.shape[1]
+    below_at, above_at = base + half - 1, base + half
+    rank = (size - 1) // 2 + 1  # how many deviations are at most the lower middle one
+    low, high = np.maximum(rank - (size - half), 0), np.minimum(rank, half)
+    for _ in range(int(half.max()).bit_length()):
+        i = (low + high) // 2
+        i = np.minimum(i, np.maximum(high - 1, 0))
+        more = (centre - flat[below_at - i] < flat[above_at + rank - i - 1] - centre) & (low < high)
+        low, high = np.where(more, i + 1, low), np.where(more, high, i)
+    i, j = low, rank - low
+    lower = np.maximum(
+        np.where(i > 0, centre - flat[below_at - np.maximum(i, 1) + 1], 0),
+        np.where(j > 0, flat[above_at + np.maximum(j, 1) - 1] - centre, 0),
+    )
+    upper = np.minimum(
+        np.where(i < half, centre - flat[np.maximum(below_at - i, 0)], np.inf),
+        np.where(j < size - half, flat[np.minimum(above_at + j, flat.size - 1)] - centre, np.inf),
+    )
+    mad = (lower.astype(np.float64) + np.where(size % 2 == 0, upper, lower)) / 2
+    return m, 1.4826 * mad * np.where(size < WINDOW, 1 + WIDEN / size, 1.0)
