@@ -38,12 +38,13 @@ class Desk:
         self._charts = charts
         self._link = link
         self._clock = clock
+        self._began: dict[tuple[str, str], float] = {}
 
     async def due(self, sink: str) -> list[Delivery]:
         """Rows of one sink that are not delivered."""
         rows = await self._state.read(self._state.reader.deliveries)
         self._metrics.outbox_pending.set(len(rows))
-        oldest = min((r.due_t for r in rows), default=self._clock())
+        oldest = min((r.created_t for r in rows), default=self._clock())
         self._metrics.outbox_oldest.set(max(0.0, self._clock() - oldest))
         return [r for r in rows if r.sink == sink]
 
@@ -53,12 +54,15 @@ class Desk:
 
     async def begun(self, delivery: Delivery) -> None:
         """Keep the intent before anything leaves."""
+        self._began[delivery.incident, delivery.sink] = self._clock()
         await self._state.write(self._state.ledger.begin_delivery, delivery.incident, delivery.sink, delivery.receipt)
 
     async def done(self, delivery: Delivery, receipt: Receipt) -> None:
         """Keep the receipt."""
         await self._state.write(self._state.ledger.delivered, delivery.incident, receipt, delivery.wanted)
-        self._metrics.pages.labels(sink=delivery.sink, result="ok").inc()
+        self._count(delivery, "ok")
+        if delivery.delivered == 0:
+            self._metrics.row_to_page.observe(max(0.0, self._clock() - delivery.created_t))
 
     async def failed(self, delivery: Delivery, error: TransientError | PermanentError, due_t: float) -> None:
         """Keep the error and when to try again."""
@@ -67,7 +71,12 @@ class Desk:
         await self._state.write(
             self._state.ledger.failed, delivery.incident, delivery.sink, str(error), due_t, dead, receipt
         )
-        self._metrics.pages.labels(sink=delivery.sink, result="dead" if dead else "retry").inc()
+        self._count(delivery, "dead" if dead else "retry")
+
+    def _count(self, delivery: Delivery, result: str) -> None:
+        began = self._began.pop((delivery.incident, delivery.sink))
+        self._metrics.delivery.labels(sink=delivery.sink).observe(max(0.0, self._clock() - began))
+        self._metrics.pages.labels(sink=delivery.sink, result=result).inc()
 
     def _build(self, reader: Reader, delivery: Delivery) -> Page:
         incident = reader.incident(delivery.incident)

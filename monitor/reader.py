@@ -37,6 +37,7 @@ class Delivery:
     sink: str
     wanted: int
     delivered: int
+    created_t: float
     due_t: float
     tries: int
     dead: bool
@@ -168,7 +169,7 @@ class Reader:
     def deliveries(self, pending: bool = True) -> list[Delivery]:
         """The outbox: what is still to be said, most severe and oldest first; or all of it."""
         rows = self._db.execute(
-            "SELECT incident, sink, wanted, delivered, due_t, tries, dead, error, receipt FROM outbox"
+            "SELECT incident, sink, wanted, delivered, created_t, due_t, tries, dead, error, receipt FROM outbox"
             " WHERE NOT ? OR (wanted > delivered AND dead = 0) ORDER BY severity DESC, created_t",
             (pending,),
         )
@@ -178,13 +179,14 @@ class Reader:
                 sink=s,
                 wanted=w,
                 delivered=d,
+                created_t=created,
                 due_t=due,
                 tries=tries,
                 dead=bool(dead),
                 error=error,
                 receipt=None if receipt is None else receipt_of(s, receipt),
             )
-            for i, s, w, d, due, tries, dead, error, receipt in rows
+            for i, s, w, d, created, due, tries, dead, error, receipt in rows
         ]
 
     def runs(self) -> list[tuple[str, str, dict[str, Any]]]:

@@ -34,8 +34,8 @@ def read_file(path: str, *, run: str | None = None) -> Iterator[Batch]:
     """Yield the batches of one file, its rows as LIVE, in row order; the last has `at_head`.
 
     t_recv: the latest time that any row has had so far, or of the tick; 0.0 without a clock. run: the run id; by
-    default the file's name without its suffixes. Raises OSError or PermanentError before the first batch if the file cannot be
-    read or its format is unknown, and OSError later if an archive is damaged.
+    default the file's name without its suffixes. Before the first batch raises OSError if the file cannot be read and
+    PermanentError if its format is unknown; later OSError if an archive is damaged.
     """
     whole = Whole(path)
     names = Names(run or run_of(path, path), path, {})

@@ -105,7 +105,7 @@ class Stream:
             self._tail = None
 
     def park(self) -> bool:
-        """Give the descriptor back until there is something to read; not while only the descriptor leads to the file."""
+        """Give the descriptor back until there is news; not while only the descriptor leads to the file."""
         if self._tail is None or not self._is_young() or self._tail.status().st_nlink == 0:
             return False
         status = self._tail.status()
