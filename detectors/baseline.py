@@ -61,7 +61,7 @@ class Scores:
     scale. m, ref, s: median, reference (at least m) and scale before it, NaN before 8 values. z = (y - m) / s.
     step: int64[n], CUSUM increments; g: int64[n], the CUSUM after the value; both in 1 / 2**20.
     wide: float64[n], factor on effect gates. tail: segment → the values before it where the ring no longer has them.
-    edge_*: for every refresh in this call its segment, count and the median of the last 64 values (NaN before 64).
+    edge_*: for every refresh in this call its segment, count and the median of the last 64 values (NaN before 64, and of series that do not fall).
     """
 
     slot: Ints
@@ -161,11 +161,15 @@ class Bank:
         self.fresh[slot] = self.count[slot] + rows
 
     def sign_scale(self, slot: int, value: float) -> None:
-        """Move a series to asinh(value / unit), unit its median size so far (that of `value`, if there was none)."""
+        """Move a series to asinh(value / unit), because `value` is not positive or the unit is better known by now.
+
+        unit: the median size of its values, but at least 10 standard deviations: near zero noise stays on a linear scale.
+        """
         old = float(self.unit[slot])
         known = _unscaled(self.ring[slot, : min(int(self.count[slot]), WINDOW)], old)
-        sizes = np.abs(known)[known != 0] if known.size else np.array([abs(value)])
-        unit = max(float(np.median(sizes)), TINY) if sizes.any() else 1.0
+        sample = known if known.size else np.array([value])
+        deviation = 1.4826 * float(np.median(np.abs(sample - np.median(sample))))
+        unit = min(max(float(np.median(np.abs(sample))), 10 * deviation, TINY), HUGE)
         m = float(_unscaled(self.m[slot], old))
         self.s[slot] *= min((np.hypot(old, m) if old else m) / np.hypot(unit, m), HUGE)  # the derivative of the change
         self.ring[slot, : known.size] = asinh(known, unit)
@@ -260,7 +264,8 @@ class Bank:
         if not edges.owner.size:
             return m, s, recent
         first = edges.count - WINDOW
-        size = size_at(edges.count, self._falling[slot[edges.owner]])
+        falling = self._falling[slot[edges.owner]]
+        size = size_at(edges.count, falling)
         inside = first >= before[edges.owner]
         age = np.arange(WINDOW - 1, -1, -1)
         where = np.flatnonzero(inside)
@@ -268,7 +273,8 @@ class Bank:
             owner = edges.owner[where]
             views = np.lib.stride_tricks.sliding_window_view(small, WINDOW)
             window = views[start[owner] + first[where] - before[owner]]
-            recent[where] = middle(np.sort(window[:, -SHORT:], axis=1), SHORT)
+            some = np.flatnonzero(falling[where])
+            recent[where[some]] = middle(np.sort(window[some, -SHORT:], axis=1), SHORT)
             young = np.flatnonzero(size[where] < WINDOW)
             window[young] = np.where(age < size[where[young], None], window[young], np.inf)
             m[where], s[where] = level(window, size[where])
@@ -279,8 +285,9 @@ class Bank:
             begin = np.maximum(before[owner], count - WINDOW)
             row, index = spread(begin, count - begin)
             window[row, index % WINDOW] = small[(start - before)[owner][row] + index]
-            last = window[np.arange(where.size)[:, None], (count[:, None] - SHORT + np.arange(SHORT)) % WINDOW]
-            recent[where] = np.where(count >= SHORT, middle(np.sort(last, axis=1), SHORT), np.nan)
+            some = np.flatnonzero(falling[where] & (count >= SHORT))
+            last = window[some[:, None], (count[some, None] - SHORT + np.arange(SHORT)) % WINDOW]
+            recent[where[some]] = middle(np.sort(last, axis=1), SHORT)
             young = np.flatnonzero(size[where] < WINDOW)
             old = (count[young, None] - 1 - np.arange(WINDOW)) % WINDOW >= size[where[young], None]
             window[young] = np.where(old, np.inf, window[young])

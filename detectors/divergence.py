@@ -83,7 +83,9 @@ class Divergence:
             state.unit = unit
         median, count = s.edge_median[edges], s.edge_count[edges]
         at = count - 1 - s.n[s.start[i]]  # a refresh comes with the value before it
-        gate = np.maximum(np.log1p(settings.divergence_gate) * s.wide[s.start[i] + at], s.s[s.start[i] + at])
+        gate = np.maximum(
+            np.log1p(settings.divergence_gate) * s.wide[s.start[i] + at], settings.divergence_z * s.s[s.start[i] + at]
+        )
         line = np.concatenate([[state.older, state.last], median])
         rising = (np.diff(line[:-1]) > 0) & (np.diff(line[1:]) > 0)
         state.older, state.last = line[-2:].tolist()

@@ -11,7 +11,7 @@ from __future__ import annotations
 import numpy as np
 
 from detectors.condition import LevelDetector, Verdict, in_sigmas
-from detectors.kernels import EARLY, FIXED, REFRESH, Bools
+from detectors.kernels import EARLY, FIXED, REFRESH, Bools, Floats, Ints
 from detectors.scored import Round, Stretch
 from detectors.types import Kind, Role
 
@@ -50,7 +50,7 @@ class LossSpike(LevelDetector):
         at = np.flatnonzero(x.g >= s.loss_h * FIXED)
         if at.size:
             effect = np.median(x.last(at, 4), axis=1) - x.ref[at]
-            at = at[effect >= np.log1p(s.loss_gate) * x.wide[at]]
+            at = at[effect >= np.maximum(np.log1p(s.loss_gate) * x.wide[at], s.loss_gate_z * x.s[at])]
             v.severity[at], v.reason[at], v.score[at] = 2, _CUSUM, in_sigmas(x.g[at])
         if x.n[0] < s.loss_early_rows:
             self._early_level(x, v)
@@ -60,16 +60,25 @@ class LossSpike(LevelDetector):
         """Each value against the median of the 8 before it, in MADs of the up to 32 differences before it."""
         s = self.settings
         at = np.flatnonzero((x.n >= EARLY) & (x.n < s.loss_young_rows) & (v.severity == 0))
-        past = x.last(at - 1, REFRESH + 1)
-        level = np.median(past[:, -EARLY:], axis=1)
-        known = np.minimum(x.n[at], REFRESH + 1) - 1
-        spread = 1.4826 / np.sqrt(2) * np.nanmedian(np.abs(np.diff(past, axis=1)), axis=1) * (1 + EARLY / known)
-        spread = np.maximum(spread, np.log1p(s.loss_floor)) * x.wide[at]
+        level = np.median(x.last(at - 1, EARLY), axis=1)
         above = x.y[at] - level
-        hit = (above > s.loss_notice_z * spread) & (above > np.log1p(s.loss_young_gate) * x.wide[at])
+        keep = above > np.log1p(s.loss_young_gate) * x.wide[at]
+        at, level, above = at[keep], level[keep], above[keep]
+        spread = self._young_spread(x, at)
+        hit = above > s.loss_notice_z * spread
         at = at[hit]
         v.severity[at], v.reason[at], v.score[at] = 1, _EARLY_OUTLIER, (above / spread)[hit]
         v.level[at], v.width[at] = level[hit], np.maximum(2 * spread[hit], above[hit] / 3)
+
+    def _young_spread(self, x: Stretch, at: Ints) -> Floats:
+        """The standard deviation of a young series without its trend: from up to 32 differences before each value."""
+        if not at.size:
+            return np.zeros(0)
+        past = x.last(at - 1, REFRESH + 1)
+        known = np.minimum(x.n[at], REFRESH + 1) - 1
+        spread = 1.4826 / np.sqrt(2) * np.nanmedian(np.abs(np.diff(past, axis=1)), axis=1) * (1 + EARLY / known)
+        floored: Floats = np.maximum(spread, np.log1p(self.settings.loss_floor)) * x.wide[at]
+        return floored
 
     def _early_level(self, x: Stretch, v: Verdict) -> None:
         """Median of 8 values against the best one so far, from the 16th value on."""
@@ -84,7 +93,8 @@ class LossSpike(LevelDetector):
         at = np.arange(size)
         place = x.offset + at - EARLY
         at, place = at[place >= EARLY], place[place >= EARLY]
-        gate = np.maximum(np.log1p(s.loss_early_gate) * x.wide[at], s.loss_early_z * x.s[at])
-        hit = (rise[place] > gate) & (v.severity[at] < 2)
+        hit = (rise[place] > np.log1p(s.loss_early_gate) * x.wide[at]) & (v.severity[at] < 2)
+        at, place = at[hit], place[hit]
+        hit = rise[place] > s.loss_early_z * self._young_spread(x, at)
         at, place = at[hit], place[hit]
         v.severity[at], v.reason[at], v.score[at], v.level[at] = 2, _EARLY_LEVEL, np.exp(rise[place]), best[place]

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from detectors.baseline import Bank, Tuning
-from detectors.kernels import REFRESH
+from detectors.kernels import REFRESH, WINDOW
 from detectors.scored import Round, Run, Segment, Track
 from detectors.settings import Settings
 from detectors.types import Block, Column, Role
@@ -134,21 +134,23 @@ class Scorer:
             i = self._next_change(x)
             if i >= 0 and x.index[i] == 0:
                 self.bank.sign_scale(x.track.slot, float(x.values[i]))
-            elif i >= 0:
+                i = self._next_change(x, done=True)
+            if i >= 0:
                 rest[x.block.run] = min(int(x.index[i]), rest.get(x.block.run, PIECE))
         return rest
 
-    def _next_change(self, x: Segment) -> int:
-        """Position of the value before which a loss changes its scale, -1: none.
+    def _next_change(self, x: Segment, *, done: bool = False) -> int:
+        """Position of the value before which a loss changes its scale, -1: none. done: the one at row 0 was made.
 
-        The first value that is not positive does it; if that was early, the 33rd does it again, as the unit is better
-        known then.
+        The first value that is not positive does it, and then the 33rd and the 257th: the unit is better known there.
         """
-        count, signed = int(self.bank.count[x.track.slot]), self.bank.unit[x.track.slot] > 0
-        if signed and count > REFRESH or not signed and x.values.min() > 0:
+        count = int(self.bank.count[x.track.slot]) + done
+        signed = self.bank.unit[x.track.slot] > 0
+        if count > WINDOW if signed else x.values.min() > 0:
             return -1
         finite = np.flatnonzero(np.isfinite(x.values))
-        at = finite[REFRESH - count :] if signed else finite[x.values[finite] <= 0]
+        mark = REFRESH if count <= REFRESH else WINDOW
+        at = finite[mark - count + done :] if signed else finite[x.values[finite] <= 0]
         return int(at[0]) if at.size else -1
 
     def _round(self, pieces: Sequence[Block], raw: Sequence[Segment], counters: Sequence[Segment]) -> Round:

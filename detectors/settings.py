@@ -14,17 +14,19 @@ class Settings:
     loss_floor: float = 0.01
     loss_k: float = 0.5
     loss_h: float = 12.0
-    loss_gate: float = 0.05  # median of the last 4 values above the reference
+    loss_gate: float = 0.05  # median of the last 4 values above the reference …
+    loss_gate_z: float = 1.0  # … and by so much: of a signed or noisy loss 5 % is nothing
     loss_notice_z: float = 6.0
     loss_notice_gate: float = 0.08
     loss_early_gate: float = 0.10  # median of 8 above the best median of 8 …
-    loss_early_z: float = 3.5  # … and by so much: the best of many medians of 8 lies low by chance
+    loss_early_z: float = 5.0  # … and by so much: the best of many medians of 8 lies low by chance
     loss_early_rows: int = 128  # how long the early rule holds; the CUSUM takes over
     loss_young_rows: int = 256  # how long a value is also held against the 8 before it
     loss_young_gate: float = 0.15
     loss_history_cap: float = 0.10  # how far the level of 256 rows ago may lift the reference
 
-    divergence_gate: float = 0.10  # median of 64 above the best median of 64, risen twice running
+    divergence_gate: float = 0.10  # median of 64 above the best median of 64, risen twice running …
+    divergence_z: float = 1.5  # … and by so much
     divergence_rows: int = 128  # values before the best median counts
 
     grad_floor: float = 0.10

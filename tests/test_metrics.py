@@ -40,7 +40,6 @@ def test_the_names_and_labels_that_alert_rules_rely_on_do_not_change():
         ("runwarden_row_to_page_seconds_count", ()),
         ("runwarden_analysis_seconds_count", ("analyst",)),
         ("runwarden_analysis_total", ("analyst", "result")),
-        ("runwarden_step_seconds_count", ()),
         ("runwarden_commit_seconds_count", ()),
         ("runwarden_build_info", ("version",)),
     }

@@ -68,6 +68,6 @@ def test_the_unit_keeps_what_the_daemon_relies_on():
     lines = (Path(__file__).parents[1] / "systemd/runwarden.service").read_text().splitlines()
     keys = {line for line in lines if "=" in line and not line.startswith("#")}
     assert {"Type=notify", "WatchdogSec=30s", "StateDirectory=runwarden", "Restart=always", "DynamicUser=yes"} <= keys
-    assert {"StartLimitIntervalSec=0", "RestartPreventExitStatus=78"} <= keys
+    assert {"StartLimitIntervalSec=0", "RestartPreventExitStatus=2"} <= keys
     # It would empty the process_* metrics without a word.
     assert not any(line.startswith("ProcSubset=") for line in keys)

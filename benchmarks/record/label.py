@@ -106,7 +106,7 @@ def truth(run: Run, folder: Path, form: str) -> dict[str, object]:
         "t_first": rows[0]["t"], "t_last": rows[-1]["t"],
         "settings": {
             "steps": cfg.steps, "layers": shape.layers, "width": shape.width, "seq": shape.seq,
-            "batch": shape.batch, "lr": cfg.lr, "warmup": cfg.warmup, "clip": cfg.clip,
+            "batch": shape.batch, "lr": cfg.lr, "sgd": cfg.sgd, "warmup": cfg.warmup, "clip": cfg.clip,
             "pause_in_step": cfg.pause_in_step, "skip_nonfinite": cfg.skip_nonfinite,
         },
         "events": events, "planned": planned(rows, marks, cfg),

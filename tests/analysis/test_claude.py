@@ -45,6 +45,10 @@ def run(script: list[str | Reply], use: Callable[[ClaudeAnalyst, FakeClaude], Aw
     return asyncio.run(main())
 
 
+def form(schema: dict[str, Any]) -> dict[str, Any]:
+    return {"format": {"type": "json_schema", "schema": schema}}
+
+
 def explain(script: list[str | Reply], **settings: Any) -> Answer:
     return run(script, lambda analyst, _: analyst.explain(EVIDENCE), **settings)
 
@@ -153,8 +157,12 @@ def test_what_may_pass_is_transient_and_not_repeated_here(reply, says, retry_aft
 
 @pytest.mark.parametrize("reply", ["slow", "drip"])
 def test_a_server_that_is_slow_or_trickles_is_left_at_the_limit(reply):
-    error = failure([reply], TransientError, timeout_s=0.3)
-    assert str(error).startswith("timeout: ")
+    async def use(analyst, _):
+        async with asyncio.timeout(5):  # far below what the server would take, far above the limit
+            await analyst.explain(EVIDENCE)
+
+    with pytest.raises(TransientError, match=r"^timeout: "):
+        run([reply], use, timeout_s=0.3)
 
 
 def test_an_unreachable_server_is_transient():
@@ -202,12 +210,12 @@ def test_the_library_is_not_imported_before_it_is_used():
         ({"messages": [{"role": "assistant", "content": "{"}]}, 400, "prefill"),
         ({"model": "claude-3-opus"}, 404, "claude-3-opus"),
         (
-            {"output_config": {"format": {"type": "json_schema", "schema": {"type": "object"}}}},
+            {"output_config": form({"type": "object"})},
             400,
             "additionalProperties",
         ),
         (
-            {"output_config": {"format": {"type": "json_schema", "schema": {"type": "number", "minimum": 0}}}},
+            {"output_config": form({"type": "number", "minimum": 0})},
             400,
             "minimum",
         ),

@@ -71,8 +71,7 @@ def test_a_loss_that_rises_for_good_diverges():
 
 
 def test_a_signed_loss_is_watched_on_both_sides_of_zero():
-    rng = np.random.default_rng(0)
-    values = rng.normal(0.0, 0.1, 1500)
+    values = np.random.default_rng(1).normal(0.0, 0.1, 1500)
     values[1000] = 5.0
     values[1200:] += 1.0
     found = Suite().update([rows({LOSS: values})])

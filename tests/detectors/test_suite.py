@@ -67,6 +67,19 @@ def test_any_cutting_of_the_rows_gives_the_same_findings(seed, places):
     assert exact(f for b in cut(troubled(seed), places) for f in suite.update([b])) == WHOLE[seed]
 
 
+@settings(deadline=None, max_examples=15)
+@given(st.integers(0, 40), st.lists(st.integers(0, 120), max_size=20))
+def test_a_loss_that_turns_negative_while_young_may_be_cut_anywhere(turn, places):
+    values = np.abs(np.random.default_rng(turn).normal(0, 1, 120))
+    values[turn::2] *= -1
+    values[[5, 33, 36]] = np.nan, 0.0, np.nan
+    values[80:100] += 8
+    block, suite = rows({LOSS: values, ("loss_b", Role.LOSS): values[::-1]}), Suite()
+    found = exact(f for b in cut(block, places) for f in suite.update([b]))
+    assert found == exact(Suite().update([block]))
+    assert len(found) > 3
+
+
 def test_row_by_row_gives_the_same_findings():
     suite = Suite()
     assert exact(f for b in cut(troubled(1), range(SIZE)) for f in suite.update([b])) == WHOLE[1]

@@ -46,7 +46,7 @@ class RunSummary:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Summary:
-    """One file. problems: reason → (how many, number of the first line, from 1). generations: 1 for a file on its own."""
+    """One file. problems: reason → (how many, first line, from 1). generations: 1 for a file on its own."""
 
     path: str
     format: str

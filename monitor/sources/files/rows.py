@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from monitor.sources.files.values import NUMBERS, Floats, Ints, clock, number, numbers, seconds, steps
+from monitor.sources.files.values import NUMBERS, Floats, Ints, clock, number, numbers, seconds, spelled, steps
 
 STEP_KEYS = (
     "step", "_step", "global_step", "iteration", "iter", "trainer/global_step", "train/step", "train/global_step",
@@ -182,7 +182,7 @@ class Tabulator:
         kinds = set(map(type, chain.from_iterable(values)))
         if kinds <= NUMBERS and (schema.sure_clock or schema.clock < 0) and schema.total < 0 and keys:
             try:
-                matrix = np.fromiter(chain.from_iterable(values), np.float64, len(values) * len(keys))
+                matrix = spelled(np.fromiter(chain.from_iterable(values), np.float64, len(values) * len(keys)))
             except OverflowError:
                 pass
             else:
@@ -223,7 +223,7 @@ class Tabulator:
                 if (x := number(total)) is not None and 0 < x < 2.0**62:
                     out.totals[run] = int(x)
         for name, _, present in metrics:
-            if name in self._numeric and not present.all():
+            if not present.all() and (name in self._numeric or present.any()):
                 column = columns[keys.index(name)]
                 odd = [
                     i

@@ -39,6 +39,14 @@ def number(value: object) -> float | None:
     return None
 
 
+def spelled(values: Floats) -> Floats:
+    """`values`, in place, with what its writer could not spell as the infinity that it was."""
+    huge = np.abs(values) >= HUGE
+    if huge.any():
+        values[huge] = np.copysign(np.inf, values[huge])
+    return values
+
+
 def clock(value: object, *, sure: bool) -> float | None:
     """Unix seconds of a clock value; None if it is none. sure: a small number is a time as well."""
     x = number(value)
@@ -76,7 +84,7 @@ def numbers(column: Sequence[Any]) -> tuple[Floats, npt.NDArray[np.bool_]]:
     """The numbers of a column and where there are any."""
     if set(map(type, column)) <= NUMBERS:
         try:
-            return np.array(column, np.float64), np.ones(len(column), np.bool_)
+            return spelled(np.array(column, np.float64)), np.ones(len(column), np.bool_)
         except OverflowError:
             pass
     found = [number(v) for v in column]
