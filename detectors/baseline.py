@@ -1,12 +1,11 @@
-"""The one baseline of all series of all runs: a ring of the last 256 finite values per series, its median and MAD, scores.
+"""The one baseline of all series of all runs: a ring of the last 256 finite values per series, and scores.
 
-What: values are put on the scale of their role (log; asinh for a series that was seen non-positive), so that a deviation
-is relative. Median and 1.4826 MAD are refreshed at fixed counts of values (every 8 up to 256, then every 32), and every value
-is scored against the last refresh before it: score, then learn. A one-sided CUSUM runs over the clipped scores in
-integers, so its vectorised form S - cummin(S) equals the recursion bit for bit however the rows are cut.
+What: values are put on the scale of their role (log; asinh for a loss that was seen non-positive), so that a deviation
+is relative. Median and 1.4826 MAD are refreshed at fixed counts of values (every 8 up to 256, then every 32); each
+value is scored against the last refresh before it: score, then learn. A one-sided CUSUM runs over the clipped scores
+in integers, so its vectorised form S - cummin(S) equals the recursion bit for bit however the rows are cut.
 Why: one pass over all series costs what one series would; scores are a pure function of the values before.
 Bounds: about 1.1 kB per series; temporary memory is proportional to the values of one call, which the caller cuts.
-Source: median and MAD of a block (Rousseeuw and Croux 1993), CUSUM (Page 1954).
 """
 
 from __future__ import annotations
@@ -24,7 +23,6 @@ from detectors.kernels import (
     SHORT,
     TINY,
     WINDOW,
-    Bools,
     Floats,
     Ints,
     Singles,
@@ -36,58 +34,18 @@ from detectors.kernels import (
     ragged_cusum,
     size_at,
     spread,
+    unscaled,
 )
+from detectors.scores import Scores, Tuning
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Tuning:
-    """How a series is scored. floor: least scale, in log units; k: CUSUM allowance; sign: -1 where a fall is bad;
-    history_cap: how far, in log units, the median of 256 values ago may lift the reference (0: not at all);
-    falling: whether a young series falls steeply.
-    """
+@dataclass(frozen=True, slots=True)
+class _Edges:
+    """The refreshes of a call. owner: their segment; count: values of the series then; due: how many per segment."""
 
-    floor: float
-    k: float
-    sign: int = 1
-    history_cap: float = 0.0
-    falling: bool = False
-
-
-@dataclass(slots=True, kw_only=True)
-class Scores:
-    """Scores of n values in segments, one segment per series.
-
-    slot, start, length: int64[segments]. n: int64[n], finite values of the series before this one. y: the value on its
-    scale. m, ref, s: median, reference (at least m) and scale before it, NaN before 8 values. z = (y - m) / s.
-    step: int64[n], CUSUM increments; g: int64[n], the CUSUM after the value; both in 1 / 2**20.
-    wide: float64[n], factor on effect gates. tail: segment → the values before it where the ring no longer has them.
-    edge_*: for every refresh in this call its segment, count and the median of the last 64 values (NaN before 64, and of series that do not fall).
-    """
-
-    slot: Ints
-    start: Ints
-    length: Ints
-    n: Ints
-    y: Floats
-    m: Floats
-    ref: Floats
-    s: Floats
-    z: Floats
-    step: Ints
-    g: Ints
-    wide: Floats
-    tail: dict[int, Singles]
-    edge_segment: Ints
-    edge_count: Ints
-    edge_median: Floats
-
-
-def _unscaled(y: Singles | np.float32, unit: float) -> Floats:
-    """Values whose places on the scale are `y`."""
-    wide = np.asarray(y, np.float64)
-    with np.errstate(over="ignore"):
-        values: Floats = unit * np.sinh(wide) if unit > 0 else np.exp(wide)
-    return values
+    owner: Ints
+    count: Ints
+    due: Ints
 
 
 class Bank:
@@ -163,18 +121,18 @@ class Bank:
     def sign_scale(self, slot: int, value: float) -> None:
         """Move a series to asinh(value / unit), because `value` is not positive or the unit is better known by now.
 
-        unit: the median size of its values, but at least 10 standard deviations: near zero noise stays on a linear scale.
+        unit: the median size of its values, but at least 10 standard deviations: noise stays on a linear scale.
         """
         old = float(self.unit[slot])
-        known = _unscaled(self.ring[slot, : min(int(self.count[slot]), WINDOW)], old)
+        known = unscaled(self.ring[slot, : min(int(self.count[slot]), WINDOW)], old)
         sample = known if known.size else np.array([value])
         deviation = 1.4826 * float(np.median(np.abs(sample - np.median(sample))))
         unit = min(max(float(np.median(np.abs(sample))), 10 * deviation, TINY), HUGE)
-        m = float(_unscaled(self.m[slot], old))
+        m = float(unscaled(self.m[slot], old))
         self.s[slot] *= min((np.hypot(old, m) if old else m) / np.hypot(unit, m), HUGE)  # the derivative of the change
         self.ring[slot, : known.size] = asinh(known, unit)
         for column in (self.past, self.m, self.old):
-            column[slot] = asinh(_unscaled(column[slot], old), unit)
+            column[slot] = asinh(unscaled(column[slot], old), unit)
         self.unit[slot] = unit
 
     def scale(self, slot: int, value: float) -> float:
@@ -217,7 +175,7 @@ class Bank:
         m, s, recent = self._refresh(edges, slot, before, start, small)
         old = self._remember(edges, slot, done, m)
 
-        # One table: of each segment its state before the call, then each refresh; an entry serves the values up to the next.
+        # One table: of each segment its state before the call, then each refresh; an entry serves up to the next one.
         base = np.cumsum(due + 1) - (due + 1)
         place = np.arange(edge_owner.size) + edge_owner + 1
         table = np.empty((4, base.size + place.size), np.float64)
@@ -320,17 +278,16 @@ class Bank:
         self.ring[slot[owner], (before[owner] + offset) % WINDOW] = small[start[owner] + offset]
 
     def _tail(self, slot: int, count: int) -> Singles:
-        kept = min(count, WINDOW)
-        return self.ring[slot, np.arange(count - kept, count) % WINDOW]
+        kept = min(count, WINDOW // 2)
+        last: Singles = self.ring[slot, np.arange(count - kept, count) % WINDOW]
+        return last
 
     def history(self, scores: Scores, segment: int) -> Singles:
         """Up to 128 values (on the scale of the series, oldest first) before a segment of the last call."""
         if segment in scores.tail:
-            return scores.tail[segment][-WINDOW // 2 :]
+            return scores.tail[segment]
         slot = int(scores.slot[segment])
-        before = int(self.count[slot] - scores.length[segment])
-        kept = min(before, WINDOW // 2)
-        return self.ring[slot, np.arange(before - kept, before) % WINDOW]
+        return self._tail(slot, int(self.count[slot] - scores.length[segment]))
 
     def dump(self, slot: int) -> tuple[list[object], bytes]:
         """The state of one series: small values, and the ring with the past medians as little-endian float32."""
@@ -346,12 +303,3 @@ class Bank:
         keep = WINDOW // REFRESH
         self.past[slot] = both[:keep]
         self.ring[slot, : both.size - keep] = both[keep:]
-
-
-@dataclass(frozen=True, slots=True)
-class _Edges:
-    """The refreshes of a call. owner: their segment; count: values of the series then; due: how many per segment."""
-
-    owner: Ints
-    count: Ints
-    due: Ints

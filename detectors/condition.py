@@ -22,7 +22,7 @@ from detectors.scored import Round, Stretch, Track
 from detectors.settings import Settings
 from detectors.types import Block, Finding, Kind, Phase, Role, Severity
 
-_PART = 1024  # values looked at together: bounds the work after a change of state
+PART = 1024  # values looked at together: bounds the work after a change of state
 
 
 @dataclass(slots=True)
@@ -114,12 +114,12 @@ class LevelDetector(ABC):
         segment = whole.segment
         mine = self._open.get(segment.block.run, {})
         g: int | None = None  # the CUSUM, once a condition has ended here
-        for low in range(0, mask.size, _PART):
-            x = whole.part(low, low + _PART)
+        for low in range(0, mask.size, PART):
+            x = whole.part(low, low + PART)
             if g is not None:
                 x.g = cusum(x.step, g)
             condition = mine.get(segment.track.metric)
-            if condition is not None or mask[low : low + _PART].any():
+            if condition is not None or mask[low : low + PART].any():
                 scan = _Scan(self, round_, x, condition)
                 yield from scan.findings()
                 if scan.condition is None:

@@ -23,11 +23,13 @@ class DataStall(LevelDetector):
     reasons = (("wait", "sigma"), ("share", "ratio"))
 
     def candidates(self, round_: Round, values: slice) -> Bools:
+        """Waits well above their median."""
         s, x = self.settings, round_.scores
         hot: Bools = x.y[values] - x.m[values] > np.log(min(s.stall_ratio, s.stall_alone_ratio))
         return hot
 
     def verdict(self, x: Stretch, round_: Round) -> Verdict:
+        """Notices for one long wait, pages for 4 of 8."""
         s = self.settings
         usual = np.exp(x.m)
         step = _step_level(x, round_)

@@ -18,6 +18,7 @@ class GradBlowup(LevelDetector):
     reasons = (("outlier", "sigma"), ("cusum", "cusum"), ("three_of_five", "ratio"))
 
     def candidates(self, round_: Round, values: slice) -> Bools:
+        """Large values and large CUSUMs."""
         s, x = self.settings, round_.scores
         hot: Bools = x.z[values] > s.grad_notice_z
         hot |= x.g[values] >= s.grad_h * FIXED
@@ -25,6 +26,7 @@ class GradBlowup(LevelDetector):
         return hot
 
     def verdict(self, x: Stretch, round_: Round) -> Verdict:  # noqa: ARG002
+        """Notices for outliers and a risen level, pages for 3 of 5."""
         s = self.settings
         above = x.y - x.m
         outlier = (x.z > s.grad_notice_z) & (above > np.log(s.grad_notice_ratio) * x.wide)

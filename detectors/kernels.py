@@ -62,6 +62,14 @@ def asinh(values: Floats | np.float64, unit: float) -> Floats:
     return scaled
 
 
+def unscaled(y: Singles | np.float32, unit: float) -> Floats:
+    """Values whose places on the scale are `y`."""
+    wide = np.asarray(y, np.float64)
+    with np.errstate(over="ignore"):
+        values: Floats = unit * np.sinh(wide) if unit > 0 else np.exp(wide)
+    return values
+
+
 def cusum(step: Ints, g: int) -> Ints:
     """The one-sided CUSUM max(0, g + step) along one series, beginning at `g`."""
     total = np.cumsum(step) + g

@@ -7,11 +7,11 @@ scaler does when all is well: a notice. The condition ends after some finite val
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 
-from detectors.condition import first_run
+from detectors.condition import PART, first_run
 from detectors.scored import Round, Segment, Track
 from detectors.settings import Settings
 from detectors.types import Block, Finding, Kind, Phase, Role, Severity
@@ -57,6 +57,11 @@ class Nonfinite:
             self._counters.setdefault(segment.block.run, {})[segment.track.metric] = float(segment.values[-1])
 
     def _watch(self, round_: Round, x: Segment) -> Iterator[Finding]:
+        for low in range(0, x.values.size, PART):
+            part = slice(low, low + PART)
+            yield from self._scan(round_, x, replace(x, index=x.index[part], values=x.values[part]), low)
+
+    def _scan(self, round_: Round, whole: Segment, x: Segment, low: int) -> Iterator[Finding]:
         mine = self._open.setdefault(x.block.run, {})
         bad = ~np.isfinite(x.values)
         at = 0
@@ -67,7 +72,7 @@ class Nonfinite:
                 if not hits.size:
                     break
                 at += int(hits[0])
-                c = mine[x.track.metric] = self._begin(round_, x, at)
+                c = mine[x.track.metric] = self._begin(round_, whole, low + at)
                 yield _finding(c, x.track, x.block, int(x.index[at]), Phase.BEGINS, "nonfinite")
                 at += 1
                 continue

@@ -6,19 +6,21 @@ holds. A piece is also cut at the first non-positive value of a loss, where its 
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
-from detectors.baseline import Bank, Tuning
+from detectors.baseline import Bank
 from detectors.kernels import REFRESH, WINDOW
 from detectors.scored import Round, Run, Segment, Track
+from detectors.scores import Tuning
 from detectors.settings import Settings
 from detectors.types import Block, Column, Role
 
 ROUND = 1 << 16  # values scored together
-PIECE = 1 << 14  # rows of one run in a round
+PIECE = 1 << 16  # rows of one run in a round
 
 SCORED = (Role.LOSS, Role.GRAD_NORM, Role.STEP_TIME, Role.THROUGHPUT, Role.DATA_TIME)
 COUNTERS = frozenset({Role.SKIPPED_STEPS, Role.NAN_STEPS, Role.LOSS_SCALE})
@@ -43,25 +45,26 @@ def tunings(s: Settings) -> dict[Role, Tuning]:
 
 def cut(blocks: Sequence[Block]) -> Iterator[list[Block]]:
     """Blocks in order → rounds of pieces, at most one piece per run in each."""
-    waiting: dict[str, list[Block]] = {}
+    waiting: dict[str, deque[Block]] = {}
     for block in blocks:
         if block.row.size:
-            waiting.setdefault(block.run, []).append(block)
+            waiting.setdefault(block.run, deque()).append(block)
+    begun: dict[str, int] = {}  # rows of the first waiting block that were taken
     while waiting:
         taken: list[Block] = []
         room = ROUND
         for run in list(waiting):
-            queue = waiting[run]
-            rows = max(1, min(PIECE, room // max(1, len(queue[0].columns))))
-            block = queue[0]
-            if block.row.size > rows:
-                block, queue[0] = split(block, rows)
+            block, low = waiting[run][0], begun.pop(run, 0)
+            high = low + max(1, min(PIECE, room // max(1, len(block.columns))))
+            if high < block.row.size:
+                begun[run] = high
             else:
-                del queue[0]
-                if not queue:
+                waiting[run].popleft()
+                if not waiting[run]:
                     del waiting[run]
-            taken.append(block)
-            room -= block.row.size * len(block.columns)
+            piece = block if low == 0 and high >= block.row.size else _rows(block, low, high)
+            taken.append(piece)
+            room -= piece.row.size * len(piece.columns)
             if room <= 0:
                 break
         yield taken

@@ -11,8 +11,9 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from detectors.baseline import Bank, Scores
+from detectors.baseline import Bank
 from detectors.kernels import Bools, Floats, Ints, Singles
+from detectors.scores import Scores
 from detectors.types import Block, Role
 
 

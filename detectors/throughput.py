@@ -22,12 +22,14 @@ class Throughput(LevelDetector):
     reasons = (("outlier", "sigma"), ("cusum", "cusum"))
 
     def candidates(self, round_: Round, values: slice) -> Bools:
+        """Outliers and large CUSUMs."""
         s, x = self.settings, round_.scores
         hot: Bools = x.z[values] > s.time_notice_z
         hot |= x.g[values] >= s.time_h * FIXED
         return hot
 
     def verdict(self, x: Stretch, round_: Round) -> Verdict:  # noqa: ARG002
+        """Notices for outliers, pages for a risen level."""
         s = self.settings
         outlier = (x.z > s.time_notice_z) & (x.y - x.m > np.log(s.time_notice_ratio) * x.wide)
         v = Verdict(

@@ -115,10 +115,10 @@ class Watch:
     def _read(self, haul: Haul) -> None:
         """Poll the streams in turn; where there are very many, the closed ones by quarters."""
         streams = list(self._by_path.values())
-        self._turn += 1
         if len(streams) > MANY:
             streams = [s for i, s in enumerate(streams) if s.open or (i + self._turn) % 4 == 0]
         begin = self._turn % len(streams) if streams else 0
+        self._turn += 1
         opened = sum(s.open for s in self._streams.values())
         for stream in streams[begin:] + streams[:begin]:
             if haul.rows >= MAX_ROWS:

@@ -172,8 +172,7 @@ class Tail:
         """
         status = self.status()
         data = self.pread(budget, self.offset)
-        if len(data) < budget:
-            self._fresh = (status.st_size, status.st_mtime_ns)
+        self._fresh = (status.st_size, status.st_mtime_ns) if len(data) < budget else None
         chunk = Chunk([], 0, [], more=len(data) == budget)
         final = final and not chunk.more
         end = len(data) if final else last_end(data, returns=returns)
