@@ -201,7 +201,7 @@ class Slack:
 
 
 def values(seed: int, run: int, first: int, count: int) -> Floats:
-    """count rows × METRICS of a healthy run from row `first` on: a falling loss with noise; a function of its arguments.
+    """count rows × METRICS of a healthy run from row `first` on, loss falling; a function of its arguments alone.
 
     first and count: multiples of BLOCK.
     """

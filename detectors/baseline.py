@@ -10,6 +10,7 @@ Bounds: about 1.1 kB per series; temporary memory is proportional to the values 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
@@ -17,6 +18,7 @@ import numpy as np
 
 from detectors.kernels import (
     CLIP,
+    EARLY,
     FIXED,
     HUGE,
     REFRESH,
@@ -48,6 +50,11 @@ class _Edges:
     due: Ints
 
 
+def _slices(where: Ints) -> Iterator[Ints]:
+    """Some windows at a time: bounds the memory of a refresh, and they stay in the cache."""
+    return (where[low : low + 1024] for low in range(0, where.size, 1024))
+
+
 class Bank:
     """The state of all series, as columns; a series is a slot."""
 
@@ -67,22 +74,15 @@ class Bank:
         self._factor = fresh_factor
         self._free: list[int] = []
         self._size = 0
-        self.ring: Singles
-        self.past: Singles
-        self.count: Ints
-        self.fresh: Ints
-        self.g: Ints
-        self.m: Singles
-        self.s: Singles
-        self.old: Singles
-        self.unit: Floats
+        self.ring, self.past = np.zeros((0, WINDOW), np.float32), np.zeros((0, WINDOW // REFRESH), np.float32)
+        self.count, self.fresh, self.g = (np.zeros(0, np.int64) for _ in range(3))
+        self.m, self.s, self.old = (np.zeros(0, np.float32) for _ in range(3))
+        self.unit = np.zeros(0)
         self._floor = np.zeros(0)
         self._k = np.zeros(0, np.int64)
         self._sign = np.zeros(0)
         self._cap = np.zeros(0)
         self._falling = np.zeros(0, np.bool_)
-        for name, kind, width, fill in self._COLUMNS:
-            setattr(self, name, np.full((0, width) if width else 0, fill, kind))
 
     def add(self, tuning: Tuning) -> int:
         """Give a new series a slot."""
@@ -128,11 +128,13 @@ class Bank:
         sample = known if known.size else np.array([value])
         deviation = 1.4826 * float(np.median(np.abs(sample - np.median(sample))))
         unit = min(max(float(np.median(np.abs(sample))), 10 * deviation, TINY), HUGE)
-        m = float(unscaled(self.m[slot], old))
-        self.s[slot] *= min((np.hypot(old, m) if old else m) / np.hypot(unit, m), HUGE)  # the derivative of the change
         self.ring[slot, : known.size] = asinh(known, unit)
-        for column in (self.past, self.m, self.old):
+        for column in (self.past, self.old):
             column[slot] = asinh(unscaled(column[slot], old), unit)
+        if known.size >= EARLY:
+            one, zero, count = np.array([slot]), np.zeros(1, np.int64), self.count[[slot]]
+            edges = _Edges(zero, count, zero + 1)
+            self.m[one], self.s[one], _ = self._refresh(edges, one, count, zero, np.zeros(0, np.float32))
         self.unit[slot] = unit
 
     def scale(self, slot: int, value: float) -> float:
@@ -143,10 +145,7 @@ class Bank:
 
     def unscale(self, slot: int, y: float) -> float:
         """The value whose place on the scale is `y`."""
-        with np.errstate(over="ignore"):
-            if self.unit[slot] > 0:
-                return float(self.unit[slot] * np.sinh(y))
-            return float(np.exp(self._sign[slot] * y))
+        return float(unscaled(np.float64(self._sign[slot] * y), float(self.unit[slot])))
 
     def _scaled(self, values: Floats, slot: Ints, start: Ints, length: Ints, owner: Ints) -> Floats:
         y = np.log(np.maximum(values, TINY))
@@ -219,15 +218,12 @@ class Bank:
         m = np.empty(edges.owner.size, np.float32)
         s = np.empty(edges.owner.size, np.float32)
         recent = np.full(edges.owner.size, np.nan)
-        if not edges.owner.size:
-            return m, s, recent
         first = edges.count - WINDOW
         falling = self._falling[slot[edges.owner]]
         size = size_at(edges.count, falling)
         inside = first >= before[edges.owner]
         age = np.arange(WINDOW - 1, -1, -1)
-        where = np.flatnonzero(inside)
-        if where.size:
+        for where in _slices(np.flatnonzero(inside)):
             owner = edges.owner[where]
             views = np.lib.stride_tricks.sliding_window_view(small, WINDOW)
             window = views[start[owner] + first[where] - before[owner]]
@@ -236,8 +232,7 @@ class Bank:
             young = np.flatnonzero(size[where] < WINDOW)
             window[young] = np.where(age < size[where[young], None], window[young], np.inf)
             m[where], s[where] = level(window, size[where])
-        where = np.flatnonzero(~inside)
-        if where.size:
+        for where in _slices(np.flatnonzero(~inside)):
             owner, count = edges.owner[where], edges.count[where]
             window = self.ring[slot[owner]]
             begin = np.maximum(before[owner], count - WINDOW)

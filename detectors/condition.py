@@ -1,9 +1,9 @@
 """The life of one condition on the level of one series: it begins, may grow, and ends.
 
-What: a detector says per value whether it is a notice or a page (`Verdict`); this file turns that into findings. While a
-condition is open its reference is frozen. It ends soon after the series is back in band (recovered), once when the level
-stays where it is (rebased), or with the attempt. After its end the CUSUM begins again, so a second event is a second
-condition.
+What: a detector says per value whether it is a notice or a page (`Verdict`); this file turns that into findings.
+While a condition is open its reference is frozen. It ends soon after the series is back in band (recovered), once when
+the level stays where it is (rebased), or with the attempt. After its end the CUSUM begins again, so a second event is a
+second condition.
 Why vectorised: rows between two changes of state are never visited in Python.
 Bounds: one condition per series; frozen for at most `rebase_most_rows` values.
 """
@@ -13,6 +13,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -27,7 +28,9 @@ PART = 1024  # values looked at together: bounds the work after a change of stat
 
 @dataclass(slots=True)
 class Verdict:
-    """Per value of a stretch. severity: 0, 1 (notice) or 2 (page). reason: index into the detector's `reasons`.
+    """What a detector says of each value of a stretch.
+
+    severity: 0, 1 (notice) or 2 (page). reason: index into the detector's `reasons`.
     level: the reference to freeze, width: how far above it is still in band; both on the scale of the series.
     """
 
@@ -40,7 +43,9 @@ class Verdict:
 
 @dataclass(slots=True)
 class Condition:
-    """An open condition. level, worst: in the metric's unit. begun: values of the series before it. calm: successive
+    """An open condition.
+
+    level, worst: in the metric's unit. begun: values of the series before it. calm: successive
     values in band; settled: successive values in the band of the present baseline.
     """
 
@@ -150,10 +155,10 @@ class LevelDetector(ABC):
         """State of a run as JSON values."""
         return {metric: list(asdict(c).values()) for metric, c in self._open.get(run, {}).items()}
 
-    def load(self, run: str, state: dict[str, list[float]]) -> None:
+    def load(self, run: str, state: dict[str, list[Any]]) -> None:
         """Put back what `dump` gave."""
         if state:
-            self._open[run] = {metric: Condition(*values) for metric, values in state.items()}  # type: ignore[arg-type]
+            self._open[run] = {metric: Condition(*values) for metric, values in state.items()}
 
 
 class _Scan:

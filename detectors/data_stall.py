@@ -1,8 +1,8 @@
 """The data loader does not keep up: waits for data that are longer than usual and long against a step.
 
-4 of 8 such waits are a page, a single long one is a notice. What counts is the time lost against the series' own median,
-as a share of the median step: an absolute share is wrong, healthy vision runs wait for 27 % of a step. Where a row has no
-step time, the wait is compared with its own median alone.
+4 of 8 such waits are a page, a single long one is a notice. What counts is the time lost against the series' own
+median, as a share of the median step: an absolute share is wrong, healthy vision runs wait for 27 % of a step. Where a
+row has no step time, the wait is compared with its own median alone.
 """
 
 from __future__ import annotations

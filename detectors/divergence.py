@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 
@@ -19,8 +20,10 @@ from detectors.types import Block, Finding, Kind, Phase, Role, Severity
 
 @dataclass(slots=True)
 class _State:
-    """Of one series. best, last, older: medians of 64 on the scale of the series, whose asinh unit is `unit`; edge_*: where the
-    last one was taken; the rest stands while the condition is open.
+    """Of one series.
+
+    best, last, older: medians of 64 on the scale of the series, whose asinh unit is `unit`; edge_*: where the last one
+    was taken; the rest stands while the condition is open.
     """
 
     best: float = np.inf
@@ -145,10 +148,10 @@ class Divergence:
         """State of a run as JSON values."""
         return {metric: list(asdict(state).values()) for metric, state in self._states.get(run, {}).items()}
 
-    def load(self, run: str, state: dict[str, list[float]]) -> None:
+    def load(self, run: str, state: dict[str, list[Any]]) -> None:
         """Put back what `dump` gave."""
         if state:
-            self._states[run] = {metric: _State(*values) for metric, values in state.items()}  # type: ignore[arg-type]
+            self._states[run] = {metric: _State(*values) for metric, values in state.items()}
 
 
 def _remember(state: _State, block: Block, row: int) -> None:

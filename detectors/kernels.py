@@ -62,7 +62,7 @@ def asinh(values: Floats | np.float64, unit: float) -> Floats:
     return scaled
 
 
-def unscaled(y: Singles | np.float32, unit: float) -> Floats:
+def unscaled(y: Singles | np.float32 | np.float64, unit: float) -> Floats:
     """Values whose places on the scale are `y`."""
     wide = np.asarray(y, np.float64)
     with np.errstate(over="ignore"):

@@ -1,17 +1,19 @@
 """NaN or Inf in a loss or a gradient norm: a page at the first row.
 
-One isolated value in a gradient norm at a row whose skipped-step counter rises, or whose loss scale falls, is what a loss
-scaler does when all is well: a notice. The condition ends after some finite values; it needs no baseline.
+One isolated value in a gradient norm at a row whose skipped-step counter rises, or whose loss scale falls, is what a
+loss scaler does when all is well: a notice. The condition ends after some finite values; it needs no baseline.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
+from typing import Any
 
 import numpy as np
 
 from detectors.condition import PART, first_run
+from detectors.kernels import Ints
 from detectors.scored import Round, Segment, Track
 from detectors.settings import Settings
 from detectors.types import Block, Finding, Kind, Phase, Role, Severity
@@ -135,15 +137,15 @@ class Nonfinite:
         opened = {metric: list(asdict(c).values()) for metric, c in self._open.get(run, {}).items()}
         return [opened, self._counters.get(run, {})]
 
-    def load(self, run: str, state: tuple[dict[str, list[float]], dict[str, float]]) -> None:
+    def load(self, run: str, state: tuple[dict[str, list[Any]], dict[str, float]]) -> None:
         """Put back what `dump` gave."""
         if state[0]:
-            self._open[run] = {metric: _Condition(*values) for metric, values in state[0].items()}  # type: ignore[arg-type]
+            self._open[run] = {metric: _Condition(*values) for metric, values in state[0].items()}
         if state[1]:
             self._counters[run] = dict(state[1])
 
 
-def _see(c: _Condition, x: Segment, bad: np.ndarray) -> None:  # type: ignore[type-arg]
+def _see(c: _Condition, x: Segment, bad: Ints) -> None:
     if bad.size:
         row = int(x.index[bad[-1]])
         c.bad += int(bad.size)

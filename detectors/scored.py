@@ -19,7 +19,9 @@ from detectors.types import Block, Role
 
 @dataclass(slots=True)
 class Track:
-    """One series of one run. slot: its place in the bank, -1 if the bank does not score it. first_row: its first value.
+    """One series of one run.
+
+    slot: its place in the bank, -1 if the bank does not score it. first_row: its first value.
     segment, raw, round: where its finite and all its values are in the round that it was last in.
     """
 
@@ -58,7 +60,9 @@ class Segment:
 
 @dataclass(slots=True)
 class Stretch:
-    """Some successive values of one series with their scores (see `Scores`). before: values on the scale of the series
+    """Some successive values of one series with their scores (see `Scores`).
+
+    before: values on the scale of the series
     up to and with this stretch, beginning `offset` values earlier. step_level: median step time, log, for shares.
     """
 
@@ -95,9 +99,9 @@ _ARRAYS = ("index", "values", "n", "y", "m", "ref", "s", "z", "step", "g", "wide
 class Round:
     """Pieces of runs whose rows were scored together.
 
-    serial: number of the round. pieces: run → rows. segments: the scored series, those of a role side by side; spans: role
-    → first and last + 1 segment. raw: the same series with NaN and Inf; bad: those that hold any. counters: counts of
-    skipped steps and loss scales, not scored.
+    serial: number of the round. pieces: run → rows. segments: the scored series, those of a role side by side; spans:
+    role → first and last + 1 segment. raw: the same series with NaN and Inf; bad: those that hold any. counters:
+    counts of skipped steps and loss scales, not scored.
     """
 
     serial: int

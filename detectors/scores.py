@@ -9,7 +9,9 @@ from detectors.kernels import Floats, Ints, Singles
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tuning:
-    """How a series is scored. floor: least scale, in log units; k: CUSUM allowance; sign: -1 where a fall is bad;
+    """How a series is scored.
+
+    floor: least scale, in log units; k: CUSUM allowance; sign: -1 where a fall is bad;
     history_cap: how far, in log units, the median of 256 values ago may lift the reference (0: not at all);
     falling: whether a young series falls steeply.
     """
@@ -29,7 +31,8 @@ class Scores:
     scale. m, ref, s: median, reference (at least m) and scale before it, NaN before 8 values. z = (y - m) / s.
     step: int64[n], CUSUM increments; g: int64[n], the CUSUM after the value; both in 1 / 2**20.
     wide: float64[n], factor on effect gates. tail: segment → the values before it where the ring no longer has them.
-    edge_*: for every refresh in this call its segment, count and the median of the last 64 values (NaN before 64, and of series that do not fall).
+    edge_*: for every refresh in this call its segment, count and the median of the last 64 values (NaN before 64, and
+    of series that do not fall).
     """
 
     slot: Ints

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """Thresholds. `_z`: robust standard deviations; `_h`, `_k`: level and allowance of a CUSUM, in the same deviations;
+    """Thresholds.
+
+    `_z`: robust standard deviations; `_h`, `_k`: level and allowance of a CUSUM, in the same deviations;
     `_floor`: least scale, relative; `_gate`: least effect, relative; `_ratio`: factor; `_rows`: values of the metric.
     """
 

@@ -127,7 +127,8 @@ class Silence:
     def load(self, run: str, state: list[Any] | None) -> None:
         """Put back what `dump` gave."""
         if state:
-            self._states[run] = _State(*state[:-1], gaps_s=deque(state[-1], GAPS))
+            self._states[run] = known = _State(*state[:-1])
+            known.gaps_s.extend(state[-1])
 
 
 def _forward(line: Floats, before: float) -> Floats:

@@ -1,7 +1,7 @@
 """Steps slower than they were: a sustained slow-down is a page, a brief dip a notice.
 
-Watches the step time; where a run never logged one, its throughput, upside down. Planned changes (sequence length, batch
-size) look the same: each new level is said once.
+Watches the step time; where a run never logged one, its throughput, upside down. Planned changes (sequence length,
+batch size) look the same: each new level is said once.
 """
 
 from __future__ import annotations

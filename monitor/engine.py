@@ -24,7 +24,8 @@ class EngineSettings:
 
     max_page_age_s: older rows that were missed while we were down page nobody. late_s: such rows older than this mark
     their page as late. source_lost_s: how long a source may fail before that is an incident. idle_every_s: least time
-    between two looks for silence. max_series: metrics per run; max_runs: runs in memory; what is beyond is counted.
+    between two looks for silence. max_series: metrics per run, more are dropped. max_runs: runs in memory; a new one
+    beyond makes the engine forget the one that was seen longest ago. Both are counted.
     """
 
     max_page_age_s: float = 6 * 3600.0
@@ -32,7 +33,7 @@ class EngineSettings:
     source_lost_s: float = 60.0
     idle_every_s: float = 1.0
     max_series: int = 4096
-    max_runs: int = 20_000
+    max_runs: int = 10_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -147,8 +148,8 @@ class Engine:
         blocks: list[Block] = []
         for name, frames in by_run.items():
             if name not in self._runs and len(self._runs) >= self._settings.max_runs:
-                dropped["run_limit"] = dropped.get("run_limit", 0) + sum(f.row.size for f in frames)
-                continue
+                self._forget_oldest()
+                dropped["run_forgotten"] = dropped.get("run_forgotten", 0) + 1
             run = self._runs.setdefault(name, Run(name, batch.source))
             run.source = batch.source
             refused = run.dropped
@@ -156,6 +157,12 @@ class Engine:
             if run.dropped > refused:
                 dropped["series_limit"] = dropped.get("series_limit", 0) + run.dropped - refused
         return blocks, dropped
+
+    def _forget_oldest(self) -> None:
+        oldest = min(self._runs.values(), key=lambda r: r.seen if r.seen == r.seen else float("-inf")).name
+        del self._runs[oldest]
+        self._suite.forget(oldest)
+        self._book.forget(oldest)
 
     def _attempts(self, blocks: Sequence[Block]) -> list[AttemptStart]:
         starts = []

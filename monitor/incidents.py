@@ -33,20 +33,20 @@ class Limit:
 
 
 # Findings of one group in one attempt have one cause until shown otherwise; other kinds stand alone.
-_GROUPS = (
-    frozenset({Kind.LOSS_SPIKE, Kind.DIVERGENCE, Kind.NONFINITE, Kind.GRAD_BLOWUP, Kind.LR_FAULT, Kind.RESTART}),
-    frozenset({Kind.THROUGHPUT_DROP, Kind.DATA_STALL, Kind.STRAGGLER}),
-)
-_GROUP = {kind: group for group in _GROUPS for kind in group}
+_TRAINING = frozenset({Kind.LOSS_SPIKE, Kind.DIVERGENCE, Kind.GRAD_BLOWUP, Kind.LR_FAULT, Kind.RESTART})
+_SPEED = frozenset({Kind.THROUGHPUT_DROP, Kind.DATA_STALL, Kind.STRAGGLER})
+# A spike joins the NaN that it leads to; a NaN joins no spike: it ends the run, and whoever went back to sleep over a
+# spike must hear of it.
+_JOINED_BY = {kind: _TRAINING | {Kind.NONFINITE} for kind in _TRAINING} | dict.fromkeys(_SPEED, _SPEED)
 _LOSS_KINDS = frozenset({Kind.LOSS_SPIKE, Kind.DIVERGENCE})
 _ENDINGS = {"recovered": Reason.RECOVERED, "rebased": Reason.REBASED, "attempt_ended": Reason.ATTEMPT_ENDED}
 _KEPT_PER_RUN = 32
 _KEPT_FINDINGS = 32
 
 
-def group_of(kind: Kind) -> frozenset[Kind]:
-    """Kinds that share an incident with `kind`."""
-    return _GROUP.get(kind, frozenset({kind}))
+def joined_by(kind: Kind) -> frozenset[Kind]:
+    """Kinds of incident that a finding of `kind` joins."""
+    return _JOINED_BY.get(kind, frozenset({kind}))
 
 
 class Book:
@@ -85,7 +85,7 @@ class Book:
         severity = min(finding.severity, limit.ceiling)
         if holder is not None:
             return self._take(holder, finding, severity, Reason.JOINED, t)
-        group = group_of(finding.kind)
+        group = joined_by(finding.kind)
         mine = [i for i in self._by_run.get(finding.run, []) if i.attempt == finding.attempt and i.kind in group]
         joined = next((i for i in mine if i.state is not State.RESOLVED), None)
         if joined is not None:

@@ -39,12 +39,16 @@ class Metrics:
         self.outbox_pending = self._gauge("outbox_pending", "Pages that are not delivered yet.")
         self.outbox_oldest = self._gauge("outbox_oldest_seconds", "Age of the oldest undelivered page, 0 if none.")
         self.delivery = self._histogram("delivery_seconds", "Duration of one attempt to deliver.", _SLOW, "sink")
-        self.row_to_page = self._histogram("row_to_page_seconds", "From reading the row that paged to its page delivered, the hold included.", _SLOW)
+        self.row_to_page = self._histogram(
+            "row_to_page_seconds", "From reading the row that paged to its page delivered, hold included.", _SLOW
+        )
 
         self.analysis = self._histogram("analysis_seconds", "Duration of one analysis.", _SLOW, "analyst")
         self.analyses = self._counter("analysis", "Analyses, by result.", "analyst", "result")
 
-        self.commit = self._histogram("commit_seconds", "Duration of understanding and committing one batch with rows.", _FAST)
+        self.commit = self._histogram(
+            "commit_seconds", "Duration of understanding and committing one batch with rows.", _FAST
+        )
         self._gauge("build_info", "1, with the version.", "version").labels(version=__version__).set(1)
 
     def render(self) -> bytes:

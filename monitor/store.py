@@ -135,8 +135,8 @@ class Store:
         self.db.close()
         os.close(self._lock)
 
-    def restore(self) -> Restored:
-        """What the last commit left; recent = the newest 2,000 episodes and every open one."""
+    def restore(self, most_runs: int) -> Restored:
+        """What the last commit left: every open episode and the newest 2,000, the runs that moved last."""
         cursors: dict[str, dict[str, str]] = {}
         for source, stream, position in self.db.execute("SELECT source, stream, position FROM cursors"):
             cursors.setdefault(source, {})[stream] = position
@@ -149,7 +149,11 @@ class Store:
             incident = incident_of(body)
             if incident.id not in newest or newest[incident.id].episode <= incident.episode:
                 newest[incident.id] = incident
-        snapshots = dict(self.db.execute("SELECT run, state FROM runs WHERE state IS NOT NULL"))
+        snapshots = dict(
+            self.db.execute(
+                "SELECT run, state FROM runs WHERE state IS NOT NULL ORDER BY seq DESC LIMIT ?", (most_runs,)
+            )
+        )
         return Restored(cursors=cursors, incidents=tuple(newest.values()), snapshots=snapshots)
 
     def after_snapshots(self) -> Iterator[Batch]:

@@ -136,10 +136,11 @@ def open_ledger(config: Config, sink_names: Sequence[str], hold_s: float) -> tup
             f"{config.state_dir}: cannot be made ({e.strerror}); set state_dir to a folder of yours"
         ) from e
     store = Store(config.state_dir / "state.db")
-    restored = store.restore()
+    settings = EngineSettings(max_page_age_s=config.detection.max_page_age_s)
+    restored = store.restore(settings.max_runs)
     book = Book()
     book.restore(restored.incidents)
-    engine = Engine(Suite(), book, EngineSettings(max_page_age_s=config.detection.max_page_age_s))
+    engine = Engine(Suite(), book, settings)
     for run, blob in restored.snapshots.items():
         engine.load(run, blob)
     for batch in store.after_snapshots():

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -58,3 +61,24 @@ def frame(values: dict[str, Any], first_row: int = 0, run: str = "r", **changes:
 def batch(*frames: Frame, t_recv: float | None = None, **changes: Any) -> Batch:
     t = max((float(f.t[-1]) for f in frames), default=0.0) if t_recv is None else t_recv
     return Batch(**({"source": "files", "t_recv": t, "frames": frames} | changes))
+
+
+def falling(n: int, seed: int = 0, start: int = 0) -> np.ndarray[Any, np.dtype[np.float64]]:
+    """A healthy loss from row `start` on: falls from 8 to 2 with 1 % of noise, a function of the row alone."""
+    noise = np.random.default_rng(seed).normal(0.0, 0.01, 20_000)[start : start + n]
+    return (2.0 + 6.0 * np.exp(-np.arange(start, start + n) / 150.0)) * np.exp(noise)
+
+
+def pick(f: Frame, low: int, high: int) -> Frame | None:
+    """The rows low <= row < high of a frame, None if there are none."""
+    at = (f.row >= low) & (f.row < high)
+    if not at.any():
+        return None
+    return replace(f, row=f.row[at], step=f.step[at], t=f.t[at], values=f.values[at])
+
+
+def split(frames: Sequence[Frame], cuts: Iterable[int], **changes: Any) -> list[Batch]:
+    """The same rows in batches that begin at the row numbers `cuts`."""
+    edges = [-1, *sorted(cuts), 1 << 62]
+    parts = [[p for f in frames if (p := pick(f, a, b)) is not None] for a, b in pairwise(edges)]
+    return [batch(*part, **changes) for part in parts if part]

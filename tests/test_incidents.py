@@ -49,6 +49,13 @@ def test_speed_and_training_are_two_causes():
     assert a.id != b.id
 
 
+def test_a_nan_after_a_spike_is_an_incident_of_its_own():
+    book = Book()
+    spike = book.apply(finding(20), PAGES, 0.0).incident
+    nan = book.apply(finding(24, kind=Kind.NONFINITE), PAGES, 0.0).incident
+    assert nan.id != spike.id
+
+
 def test_it_resolves_when_the_last_condition_ends():
     book = Book()
     book.apply(finding(20), PAGES, 0.0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 
@@ -43,7 +44,7 @@ def rows(values: Mapping[Metric, np.ndarray], *, run="r", attempt=0, first=0, pr
 def cut(block: Block, places: Iterable[int]) -> list[Block]:
     """The block in pieces that begin at `places`."""
     edges = sorted({0, block.row.size, *(p % (block.row.size + 1) for p in places)})
-    return [part(block, a, b) for a, b in zip(edges, edges[1:], strict=False)]
+    return [part(block, a, b) for a, b in pairwise(edges)]
 
 
 def part(block: Block, low: int, high: int) -> Block:

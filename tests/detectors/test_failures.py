@@ -68,6 +68,9 @@ def test_a_loss_that_rises_for_good_diverges():
     found = [f for f in Suite().update([rows({LOSS: values})]) if f.kind is Kind.DIVERGENCE]
     assert brief(found)[0] == ("divergence", "begins", Severity.PAGE, "median_rising")
     assert 1500 < found[0].first_row < found[0].row < 1664
+    suite = Suite()
+    pieces = cut(rows({LOSS: values}), range(0, 3000, 17))
+    assert [f for b in pieces for f in suite.update([b]) if f.kind is Kind.DIVERGENCE] == found
 
 
 def test_a_signed_loss_is_watched_on_both_sides_of_zero():
@@ -78,6 +81,14 @@ def test_a_signed_loss_is_watched_on_both_sides_of_zero():
     assert said(found)[0].row == 1000
     assert said(found)[0].severity is Severity.NOTICE
     assert 1200 <= pages(found)[0].row < 1210
+
+
+@pytest.mark.parametrize("first", [-1e-4, -30.0])
+def test_an_odd_first_value_of_a_signed_loss_does_not_set_its_scale(first):
+    values = np.random.default_rng(1).normal(0.0, 0.1, 250)
+    values[0] = first
+    values[[100, 200]] = 1.5
+    assert [f.row for f in said(Suite().update([rows({LOSS: values})]))] == [100, 200]
 
 
 def test_three_large_gradients_of_five_page_and_one_is_a_notice():

@@ -236,3 +236,24 @@ def test_a_healthy_run_of_ten_thousand_rows_is_quiet(seed):
 def test_importing_the_detectors_is_light():
     code = "import sys, detectors; print(sorted({'sklearn', 'scipy', 'pandas', 'monitor'} & sys.modules.keys()))"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
+
+
+@pytest.mark.parametrize(("restarts", "paged"), [(True, False), (False, True)])
+def test_evidence_gathered_before_a_new_attempt_does_not_count_after_it(restarts, paged):
+    values = steady(807, 7, noise=0.01)
+    values[800:] *= 1.1
+    whole = rows({LOSS: values})
+    first, second = cut(whole, [804])
+    suite = Suite()
+    suite.update([first])
+    found = suite.update([replace(second, attempt=int(restarts))])
+    assert any(f.severity is Severity.PAGE for f in found) is paged
+
+
+def test_an_outlier_right_after_a_new_attempt_must_be_larger():
+    values = steady(900, 7, noise=0.01)
+    values[[810, 890]] *= 1.11
+    first, second = cut(rows({LOSS: values}), [800])
+    suite = Suite()
+    suite.update([first])
+    assert [f.row for f in said(suite.update([replace(second, attempt=1)]))] == [890]

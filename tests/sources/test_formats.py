@@ -230,7 +230,9 @@ def test_iterations_counted_within_epochs_go_on_over_epochs() -> None:
 
 
 def test_an_empty_csv_cell_is_absent_and_nan_is_a_value() -> None:
-    found, parsed = parse("csv", 'step,loss,"val, loss"\r\n1,2.5,\r\n2,nan,0.5\r\n3,,\r\n4,1\r\nstep,loss,"val, loss"\r\n5,1,2\r\n')
+    found, parsed = parse(
+        "csv", 'step,loss,"val, loss"\r\n1,2.5,\r\n2,nan,0.5\r\n3,,\r\n4,1\r\nstep,loss,"val, loss"\r\n5,1,2\r\n'
+    )
     same(
         found,
         [
@@ -292,7 +294,10 @@ def test_any_cutting_with_the_state_carried_as_json_gives_the_same_rows(name: st
 
 
 @settings(deadline=None, max_examples=60)
-@given(data=st.lists(st.binary(max_size=80).filter(lambda b: b"\n" not in b), max_size=12), name=st.sampled_from(sorted(PARSERS)))
+@given(
+    data=st.lists(st.binary(max_size=80).filter(lambda b: b"\n" not in b), max_size=12),
+    name=st.sampled_from(sorted(PARSERS)),
+)
 def test_no_bytes_make_a_parser_raise(data: list[bytes], name: str) -> None:
     parser = PARSERS[name].make({})
     first = parser.feed([*data, b'{"step":1,"loss":1}', b"step,loss", b"1,2"], 0)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from pathlib import PurePath
 
@@ -83,6 +83,33 @@ def family(path: str) -> list[Member]:
     except OSError:
         pass  # what is gone in this moment is found by the next call
     return sorted(members)
+
+
+def settled(path: str) -> list[Member]:
+    """The family when no rename is under way, as far as two listings can tell; empty if it does not come to rest."""
+    members = family(path)
+    for _ in range(10):
+        before, members = members, family(path)
+        if members == before:
+            return members
+    return []
+
+
+def younger(members: list[Member], inode: int) -> Member | None:
+    """The next younger file than `inode`; the youngest if that one is no member any more; None if there is none."""
+    here = next((i for i, m in enumerate(members) if m.inode == inode), None)
+    rest = members[-1:] if here is None else members[here + 1 :]
+    return rest[0] if rest else None
+
+
+def newcomer(members: list[Member], inode: int, known: Collection[int]) -> Member | None:
+    """The oldest file older than `inode` that is not known: a copy that copytruncate made; archives are none."""
+    for member in members:
+        if member.inode == inode:
+            return None
+        if member.inode not in known and not member.path.endswith(".gz"):
+            return member
+    return None
 
 
 def _walk(root: str, out: Scan) -> Iterator[os.DirEntry[str]]:

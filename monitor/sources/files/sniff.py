@@ -31,6 +31,8 @@ class Sniffer:
         if b"\0" in head[:BINARY_BYTES].strip(b"\0") or not _is_text(head):
             return self._refuse(Unusable.BINARY, tally)
         if not self._looked:
+            if len(head) == HEAD_BYTES and b"\n" not in head:
+                head = tail.pread(tail.max_line_bytes, 0)
             lines = _lines(head, whole=final and len(head) < HEAD_BYTES)
             if not lines or (name := _known(lines)):
                 return name if lines else ""

@@ -8,11 +8,12 @@ turn, so that one large file cannot starve the others. Folders are scanned again
 from __future__ import annotations
 
 import asyncio
+import itertools
 import math
 import os
 import threading
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Container, Mapping, Sequence
 
 from detectors.types import Origin
 from monitor.frame import Batch
@@ -145,7 +146,7 @@ class Watch:
                     haul.tally.add(item[1], 0)
         self._match(found)
         self._drop(found)
-        past = {inode: s for s in self._streams.values() for inode in s.past}
+        past = {inode: s for s in self._streams.values() for inode in (s.inode, *s.past)}
         for base in sorted(found.keys() - self._by_path.keys()):
             root, members = found[base]
             if all(m.inode in past and past[m.inode].has(m.path) for m in members):
@@ -154,25 +155,28 @@ class Watch:
         self._seen_roots = set(self._paths)
 
     def _match(self, found: Mapping[str, tuple[str, list[Member]]]) -> None:
-        """Give each family to the stream that knows its files, else to the one of its path."""
-        lost = {s.inode: s for s in self._streams.values() if self._by_path.get(s.path) is not s or s.path not in found}
-        for base, (_, members) in found.items():
-            if base in self._by_path:
-                self._by_path[base].move(base, members)
-                continue
-            for member in members:
-                stream = lost.get(member.inode)
-                if stream is not None and stream.has(member.path):
-                    if self._by_path.get(stream.path) is stream:
-                        del self._by_path[stream.path]
-                    stream.move(base, members)
-                    self._by_path[base] = stream
-                    del lost[member.inode]
-                    break
-        for stream in lost.values():
-            if stream.path in found and stream.path not in self._by_path:
-                stream.move(stream.path, found[stream.path][1])
-                self._by_path[stream.path] = stream
+        """Give each family to the stream that knows its files, else to the one of its path.
+
+        A file that was moved within its folder was rotated by hand: its stream stays where it is. One that is in
+        another folder now was moved with its run: its stream goes along.
+        """
+        unknown = {m.inode: (base, m) for base, (_, ms) in found.items() if base not in self._by_path for m in ms}
+        for stream in list(self._streams.values()):
+            here = found.get(stream.path, ("", []))[1]
+            base, member = unknown.get(stream.inode, ("", None))
+            if member is None or any(m.inode == stream.inode for m in here) or not stream.has(member.path):
+                self._place(stream, stream.path, here)
+            elif here and os.path.dirname(base) == os.path.dirname(stream.path):
+                self._place(stream, stream.path, [member, *here])
+            else:
+                self._place(stream, base, found[base][1])
+
+    def _place(self, stream: Stream, base: str, members: list[Member]) -> None:
+        """`stream` is the one of `base`, unless another is already."""
+        if members and self._by_path.setdefault(base, stream) is stream:
+            if stream.path != base and self._by_path.get(stream.path) is stream:
+                del self._by_path[stream.path]
+            stream.move(base, members)
 
     def _drop(self, found: Mapping[str, object]) -> None:
         """Let go of files that are gone: their writers have had time to finish."""
@@ -184,11 +188,9 @@ class Watch:
                 self._by_path.pop(base).retire()
 
     def _add(self, base: str, members: list[Member], root: str) -> Stream:
-        run = run_of(base, root)
         whole = os.path.relpath(base, os.path.dirname(root) if base == root else root)
-        candidates = (run, whole, *(f"{whole}#{i}" for i in range(2, 1 << 20)))
-        name = next(c for c in candidates if c not in self._owners)
-        key = next(k for k in (base, *(f"{base}#{i}" for i in range(2, 1 << 20))) if k not in self._streams)
+        name = _free(run_of(base, root), whole, self._owners)
+        key = _free(base, base, self._streams)
         origin = Origin.BACKLOG if root in self._seen_roots else Origin.HISTORY
         origins = Origins()
         origins.take(members, origin)
@@ -200,3 +202,9 @@ class Watch:
 
 def _below(path: str, root: str) -> bool:
     return path == root or path.startswith(root.rstrip("/") + "/")
+
+
+def _free(first: str, second: str, taken: Container[str]) -> str:
+    """The first of `first`, `second`, `second#2`, … that is not taken."""
+    numbered = (f"{second}#{i}" for i in itertools.count(2))
+    return next(name for name in itertools.chain((first, second), numbered) if name not in taken)

@@ -18,7 +18,7 @@ import os
 from detectors.types import Origin
 from monitor.sources.files import PARSERS, Parser
 from monitor.sources.files.cursor import Cursor
-from monitor.sources.files.discover import Member, family
+from monitor.sources.files.discover import Member, family, newcomer, settled, younger
 from monitor.sources.files.haul import Haul, Names
 from monitor.sources.files.origins import Origins
 from monitor.sources.files.position import Check, Position
@@ -49,6 +49,7 @@ class Stream:
         self._parked: tuple[int, int, int] | None = None
         self._failed = ""
         self._past: tuple[Position, ...] = ()
+        self._elders: set[int] = set()
 
     @classmethod
     def resume(cls, key: str, cursor: Cursor, names: Names, *, max_line_bytes: int) -> Stream:
@@ -171,12 +172,12 @@ class Stream:
             self.members = family(self.path) or self.members
             return False
         self.close()
-        self._tail, self._ended = tail, 0
+        self._tail, self._ended, self._elders = tail, 0, {m.inode for m in self.members}
         return True
 
     def _reopen(self, haul: Haul, cursor: Cursor) -> bool:
         """Find the file of the cursor under its name or another of the family, or a copy of it; else begin anew."""
-        for members in (self.members, family(self.path)):
+        for members in (self.members, settled(self.path)):
             for member in sorted(members, key=lambda m: (m.inode == cursor.position.inode, m.age), reverse=True):
                 tail = open_at(member.path, cursor.position, max_line_bytes=self._max_line)
                 if tail is not None:
@@ -221,7 +222,7 @@ class Stream:
         """The open file was truncated or rewritten: go on in the copy that a copytruncate left, else begin anew."""
         tail = self._tail
         assert tail is not None
-        self.members = family(self.path)
+        self.members = settled(self.path) or self.members
         self._origins.forget(tail.inode)
         for member in reversed(self.members):
             if member.inode == tail.inode or not tail.offset:
@@ -258,12 +259,11 @@ class Stream:
         if self._ended < 2:  # the writer may have written between our last read and the rename
             tail.mark_unseen()
             return True
-        self.members = family(self.path)
-        here = next((i for i, m in enumerate(self.members) if m.inode == tail.inode), None)
-        younger = self.members[here + 1 :] if here is not None else self.members[-1:]
+        self.members = settled(self.path) or self.members
+        following = younger(self.members, tail.inode)
         anew = tail.status().st_nlink == 0 and len(self.members) == 1
         torn, past = tail.torn() and not tail.compressed, tail.position
-        if not younger or not self._enter(younger[0]):
+        if following is None or not self._enter(following):
             return False
         self._past = (*self._past, past)[-MAX_PAST:]
         if torn:
@@ -277,6 +277,9 @@ class Stream:
     def _consume(self, tail: Tail, parser: Parser, haul: Haul, budget: int) -> None:
         boundary, origin, later = self._origins.boundary(tail.inode, tail.offset)
         start = tail.offset
+        if not start and (copy := newcomer(settled(self.path), tail.inode, self._elders)) is not None:
+            haul.more = self._enter(copy) or haul.more  # copied and truncated before we had read any of it
+            return
         chunk = tail.read(boundary=boundary, returns=parser.splits_returns, final=tail.compressed, budget=budget)
         for index in chunk.long_lines:
             haul.tally.add(Unusable.LINE_TOO_LONG, self._row + index)

@@ -82,7 +82,7 @@ class Tail:
         self._fd = open_regular(path)
         self.compressed = os.pread(self._fd, 2, 0) == b"\x1f\x8b"
         self._gzip = gzip.open(open(self._fd, "rb", closefd=False), "rb") if self.compressed else None  # noqa: SIM115
-        self._max_line = max_line_bytes
+        self.max_line_bytes = max_line_bytes
         status = os.fstat(self._fd)
         self.device, self.inode = status.st_dev, status.st_ino
         position = position or Position()
@@ -179,9 +179,9 @@ class Tail:
         start = self._skip(data, end, chunk, returns=returns) if self._skipping else 0
         cut = max(start, end)
         rest = len(data) - cut
-        if not cut and rest == budget <= self._max_line:  # a long line, but not too long: look further
-            return self.read(boundary=boundary, returns=returns, final=final, budget=budget + self._max_line)
-        if rest > self._max_line:
+        if not cut and rest == budget <= self.max_line_bytes:  # a long line, but not too long: look further
+            return self.read(boundary=boundary, returns=returns, final=final, budget=budget + self.max_line_bytes)
+        if rest > self.max_line_bytes:
             self._skipping = True
         turn = boundary - self.offset
         if turn > start:
@@ -216,9 +216,9 @@ class Tail:
         if self.offset + start == 0:
             part = part.removeprefix(BOM)
         lines = split(part, returns=returns)
-        if len(part) > self._max_line:
+        if len(part) > self.max_line_bytes:
             for i, line in enumerate(lines):
-                if len(line) > self._max_line:
+                if len(line) > self.max_line_bytes:
                     lines[i] = b""
                     chunk.long_lines.append(len(chunk.lines) + i)
         chunk.lines += lines
