@@ -1,7 +1,7 @@
 """What the benchmarks share: the real daemon and a Slack double as processes, made-up rows, and tables.
 
 Everything stays on loopback and in a temporary folder. Every process is ended by the object that started it. Waits are
-bounded by LIMIT_S. `python -m benchmarks.harness` serves the double alone.
+bounded by LIMIT_S. `python -m benchmarks.harness 0` serves the double alone.
 """
 
 from __future__ import annotations
@@ -140,9 +140,13 @@ class Daemon:
 class Slack:
     """The Slack double as a process; its messages carry `posted_t` (monotonic seconds) beside what Slack keeps."""
 
-    def __init__(self) -> None:
+    def __init__(self, think_s: float = 0.0) -> None:
+        """think_s: how long it takes to answer after it has done what was asked."""
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "benchmarks.harness"], cwd=ROOT, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE
+            [sys.executable, "-m", "benchmarks.harness", str(think_s)],
+            cwd=ROOT,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
         )
         assert self._process.stdout is not None
         told = json.loads(self._process.stdout.readline())
@@ -261,11 +265,18 @@ def print_table(title: str, header: Sequence[str], rows: Sequence[Sequence[objec
     sys.stdout.flush()
 
 
-async def _serve() -> None:
+async def _serve(think_s: float) -> None:
+    from aiohttp import web  # noqa: PLC0415
+
     from tests.doubles.slack import CHANNEL, SlackDouble  # noqa: PLC0415, only the process of the double needs it
 
     class Stamped(SlackDouble):
-        """Notes when it accepted a message."""
+        """Notes when it accepted a message, and is slow to say so."""
+
+        async def _api(self, request: web.Request) -> web.StreamResponse:
+            answer = await super()._api(request)
+            await asyncio.sleep(think_s)
+            return answer
 
         def _post(self, arguments: dict[str, Any]) -> dict[str, Any]:
             answer = super()._post(arguments)
@@ -282,4 +293,4 @@ async def _serve() -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(_serve())
+    asyncio.run(_serve(float(sys.argv[1])))

@@ -47,6 +47,8 @@ RUNS: Final = 8
 ROWS_PER_S: Final = 2000
 WAIT_S: Final = (0.05, 1.5)
 """How long after READY the daemon lives."""
+THINK_S: Final = 0.05
+"""Between what Slack does and its answer: a kill in between is the one that makes others say things twice."""
 DRAIN_S: Final = 100.0
 """Less than the 120 s after which a run that has ended counts as silent."""
 WRITE_AT_MOST_S: Final = 3600.0
@@ -99,7 +101,7 @@ Key = tuple[str, str, int, int, str]
 
 def trial(kills: int, seed: int, keep: Path | None = None) -> Result:
     """Kill so often, then compare. keep: folder for everything that was written."""
-    with _folder(keep) as folder, Slack() as slack:
+    with _folder(keep) as folder, Slack(THINK_S) as slack:
         with Daemon(folder / "killed", slack.sink) as daemon:
             ready_s, drain_s = _disturb(daemon, kills, seed)
             said = _said(daemon, slack)

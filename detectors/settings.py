@@ -36,7 +36,7 @@ class Settings:
     grad_h: float = 12.0
     grad_notice_z: float = 8.0
     grad_notice_ratio: float = 2.0
-    grad_page_ratio: float = 3.0  # 3 of the last 5 values above this multiple of the median …
+    grad_page_ratio: float = 4.0  # 3 of the last 5 values above this multiple of the median …
     grad_page_z: float = 4.0  # … and by so much
 
     time_floor: float = 0.05
@@ -54,7 +54,8 @@ class Settings:
     stall_notice_z: float = 8.0  # … and an outlier
 
     silence_least_s: float = 120.0
-    silence_early_s: float = 600.0  # before silence_rows rows were seen
+    silence_early_s: float = 1800.0  # before silence_rows rows were seen: compiling takes long
+    silence_pause_s: float = 3600.0  # a longer gap is no pause to get used to
     silence_rows: int = 20
     silence_median_ratio: float = 20.0
     silence_longest_ratio: float = 3.0

@@ -57,7 +57,6 @@ class Silence:
                 state = self._states[run] = _State()
             if state.silent:
                 state.silent = False
-                state.last_t = state.last_seen = np.nan  # the silence itself is no gap to get used to
                 yield _finding(state, run, Phase.ENDS, int(block.row[0]), int(block.step[0]), float(block.t[0]))
             self._learn(state, block)
 
@@ -67,7 +66,9 @@ class Silence:
             gaps = np.array([block.seen - state.last_seen])
         if gaps.size:
             state.gaps_s.extend(gaps[-GAPS:].tolist())
-            state.longest_s = max(state.longest_s, float(gaps.max()))
+            # A silence that ended by itself is a pause that this run takes, and alarms once; a hang of hours is none.
+            pauses = gaps[gaps <= self.settings.silence_pause_s]
+            state.longest_s = max(state.longest_s, float(pauses.max(initial=0.0)))
         if block.t[-1] == block.t[-1]:  # not NaN
             state.last_t = float(block.t[-1])
         strides = _forward(block.step.astype(np.float64), float(state.step) if state.step >= 0 else np.nan)

@@ -150,9 +150,9 @@ def test_a_failure_at_any_statement_leaves_nothing_and_the_second_try_gives_the_
 def test_readers_see_nothing_of_a_commit_that_failed(tmp_path, ledger):
     before = content(tmp_path)
     ledger._store.db.set_authorizer(
-        lambda action, table, *_: sqlite3.SQLITE_DENY
-        if action == sqlite3.SQLITE_INSERT and table == "outbox"
-        else sqlite3.SQLITE_OK
+        lambda action, table, *_: (
+            sqlite3.SQLITE_DENY if action == sqlite3.SQLITE_INSERT and table == "outbox" else sqlite3.SQLITE_OK
+        )
     )
     with pytest.raises(sqlite3.DatabaseError):
         ledger.process(nan_batch())

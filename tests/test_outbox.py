@@ -205,7 +205,7 @@ def test_a_change_while_delivering_is_delivered_after():
     assert desk.rows["a"].delivered == 1
     asyncio.run(worker.round())
     assert [p for p, _ in sink.seen] == ["a.1", "a.2"]
-    assert sink.seen[1][1] == Receipt(sink="double", data={"ts": "1"}, notes=(), intent=True)
+    assert sink.seen[1][1] == Receipt(sink="double", data={"ts": "1"})
 
 
 def test_a_change_while_the_page_is_built_is_not_lost():

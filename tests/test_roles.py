@@ -13,7 +13,7 @@ from monitor.roles import COMPONENT_RANK, role_of
 CORPUS = Path(__file__).parents[2] / "shared" / "corpus"
 
 NAMES = {
-    Role.LOSS: ["loss", "train/loss", "train_loss", "Train/Loss", "lm loss", "reduced_train_loss", "loss_cls", "aux_loss"],
+    Role.LOSS: ["loss", "train/loss", "train_loss", "Train/Loss", "lm loss", "reduced_train_loss", "loss_cls"],
     Role.EVAL_LOSS: ["val_loss", "validation/loss", "eval/loss", "test/loss", "lm loss validation", "eval_loss"],
     Role.GRAD_NORM: ["grad_norm", "grad norm", "grad-norm", "train/grad_norm", "optim/total_grad_norm"],
     Role.LEARNING_RATE: ["lr", "learning rate", "learning_rate", "current_lr", "lrm", "lr-AdamW", "optim/lr_group0"],
@@ -22,11 +22,11 @@ NAMES = {
         "wall_per_step", "time_ms", "train_step_timing in s", "time_metrics/end_to_end(s)",
     ],
     Role.DATA_TIME: ["data_time", "data wait", "data_wait_s", "time_metrics/data_loading(s)"],
-    Role.THROUGHPUT: ["tokens_per_s", "tps", "tok_per_s", "tok/sec", "samples per second", "TFLOPs", "mfu", "throughput"],
+    Role.THROUGHPUT: ["tokens_per_s", "tps", "tok_per_s", "tok/sec", "samples per second", "TFLOPs", "throughput"],
     Role.LOSS_SCALE: ["loss scale", "loss_scale", "loss-scale"],
     Role.SKIPPED_STEPS: ["number of skipped iterations"],
     Role.NAN_STEPS: ["number of nan iterations"],
-    Role.OTHER: ["accuracy", "epoch", "train_time_ms", "step_avg_ms", "num zeros", "memory", "", "time_metrics/data_loading(%)"],
+    Role.OTHER: ["accuracy", "epoch", "train_time_ms", "step_avg_ms", "num zeros", "", "time_metrics/data_loading(%)"],
 }  # fmt: skip
 
 

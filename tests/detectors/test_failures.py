@@ -235,11 +235,33 @@ def test_a_long_pause_that_was_seen_may_come_again():
     assert suite.idle(2e9 + 100 + 301) != []
 
 
-def test_a_young_run_is_given_ten_minutes():
+def test_a_young_run_is_given_half_an_hour_to_compile():
     suite = Suite()
     growing(suite, count=19)
-    assert suite.idle(2e9 + 599) == []
-    assert suite.idle(2e9 + 601) != []
+    assert suite.idle(2e9 + 1799) == []
+    assert suite.idle(2e9 + 1801) != []
+
+
+def test_a_silence_that_ended_by_itself_alarms_once_and_is_a_pause_from_then_on():
+    suite = Suite()
+    growing(suite)
+    alarms = []
+    for n in range(4):
+        now = 2e9 + 300.0 * (n + 1)
+        alarms += [f for f in suite.idle(now - 1.0) if f.phase is Phase.BEGINS]
+        block = rows({LOSS: np.ones(1)}, first=50 + n, seen=now)
+        block.t[:] = now
+        suite.update([block])
+    assert len(alarms) == 1
+
+
+def test_a_hang_of_hours_is_no_pause_to_get_used_to():
+    suite = Suite()
+    growing(suite)
+    block = rows({LOSS: np.ones(1)}, first=50, seen=2e9 + 40_000)
+    block.t[:] = 2e9 + 40_000
+    suite.update([block])
+    assert suite.idle(2e9 + 40_000 + 130) != []
 
 
 def test_history_a_finished_run_a_planned_end_an_unreachable_source_and_a_clock_that_goes_back_are_not_silence():

@@ -4,61 +4,32 @@ from __future__ import annotations
 
 import json
 import math
-from typing import Any
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from log_rig import parse, same
 
 from monitor.sources.files import PARSERS
-from monitor.sources.files.lines import split
-from monitor.sources.files.rows import Parsed, Unusable
+from monitor.sources.files.rows import Unusable
 
 NAN = math.nan
 
 
-def rows_of(parsed: list[Parsed]) -> list[dict[str, Any]]:
-    out = []
-    for piece in (p for one in parsed for p in one.pieces):
-        for i, row in enumerate(piece.row.tolist()):
-            record = {"row": row, **dict(zip(piece.columns, piece.values[i].tolist(), strict=True))}
-            if piece.step[i] >= 0:
-                record["step"] = int(piece.step[i])
-            if not math.isnan(piece.t[i]):
-                record["t"] = float(piece.t[i])
-            if piece.run is not None:
-                record["run"] = piece.run
-            out.append(record)
-    return sorted(out, key=lambda r: r["row"])
-
-
-def parse(name: str, text: str | bytes) -> tuple[list[dict[str, Any]], Parsed]:
-    data = text if isinstance(text, bytes) else text.encode()
-    format_ = PARSERS[name]
-    parser = format_.make({})
-    parsed = parser.feed(split(data, returns=parser.splits_returns), 0)
-    return rows_of([parsed]), parsed
-
-
-def same(found: list[dict[str, Any]], wanted: list[dict[str, Any]]) -> None:
-    assert json.dumps(found, sort_keys=True) == json.dumps(wanted, sort_keys=True)
-
-
 TEXT = {
     "megatron": (
-        " iteration       10/    1000 | consumed samples:         5120 | elapsed time per iteration (ms): 812.5 |"
+        (" iteration       10/    1000 | consumed samples:         5120 | elapsed time per iteration (ms): 812.5 |"
         " learning rate: 1.875E-05 | global batch size:   512 | lm loss: 7.244238E+00 | loss scale: 1024.0 |"
-        " grad norm: 6.593 | number of skipped iterations:   0 | number of nan iterations:   0 |",
+        " grad norm: 6.593 | number of skipped iterations:   0 | number of nan iterations:   0 |"),
         {
-            "step": 10, "consumed samples": 5120.0, "elapsed time per iteration (ms)": 812.5, "learning rate": 1.875e-05,
-            "global batch size": 512.0, "lm loss": 7.244238, "loss scale": 1024.0, "grad norm": 6.593,
+            "step": 10, "consumed samples": 5120.0, "elapsed time per iteration (ms)": 812.5,
+            "learning rate": 1.875e-05, "global batch size": 512.0, "lm loss": 7.244238,
+            "loss scale": 1024.0, "grad norm": 6.593,
             "number of skipped iterations": 0.0, "number of nan iterations": 0.0,
         },
     ),
     "torchtitan": (
-        "[rank0]:[titan] 2026-05-05 10:00:00,250 - root - INFO - \x1b[31mstep: 10  \x1b[32mloss:  6.25119  "
+        ("[rank0]:[titan] 2026-05-05 10:00:00,250 - root - INFO - \x1b[31mstep: 10  \x1b[32mloss:  6.25119  "
         "\x1b[38;2;180;60;0mgrad_norm:  1.4412  \x1b[36mmemory: 22.10GiB(46.53%)  \x1b[34mtps: 8,131  "
-        "\x1b[36mtflops: 89.12  \x1b[35mmfu: 28.56%\x1b[39m",
+        "\x1b[36mtflops: 89.12  \x1b[35mmfu: 28.56%\x1b[39m"),
         {
             "step": 10, "t": 1777975200.25, "loss": 6.25119, "grad_norm": 1.4412, "memory": 22.1, "tps": 8131.0,
             "tflops": 89.12, "mfu": 28.56,
@@ -73,8 +44,8 @@ TEXT = {
         {"step": 250, "train/loss": 3.5031, "val/loss": 3.6125},
     ),
     "nanochat": (
-        "step 00120/21400 (0.56%) | loss: 4.512345 | lrm: 1.00 | dt: 512.33ms | tok/sec: 1,023,456 | mfu: 41.20 | "
-        "total time: 1.02m | eta: 181.6m",
+        ("step 00120/21400 (0.56%) | loss: 4.512345 | lrm: 1.00 | dt: 512.33ms | tok/sec: 1,023,456 | mfu: 41.20 | "
+        "total time: 1.02m | eta: 181.6m"),
         {
             "step": 120, "loss": 4.512345, "lrm": 1.0, "dt_ms": 512.33, "tok_per_s": 1023456.0, "mfu": 41.2,
             "total_time_m": 1.02,
@@ -94,16 +65,17 @@ TEXT = {
         {"step": 10, "t": 1779748204.5, "skipped": 2.0},
     ),
     "mmdet": (
-        "2026-01-12 12:38:53,500 - mmdet - INFO - Epoch [2][50/400]\tlr: 1.978e-03, eta: 1 day, 0:57:21, time: 0.511, "
-        "data_time: 0.189, memory: 4267, loss_cls: 1.4711, loss: 2.1291",
+        ("2026-01-12 12:38:53,500 - mmdet - INFO - Epoch [2][50/400]\tlr: 1.978e-03, eta: 1 day, 0:57:21, time: 0.511, "
+        "data_time: 0.189, memory: 4267, loss_cls: 1.4711, loss: 2.1291"),
         {
             "step": 450, "t": 1768221533.5, "epoch": 2.0, "lr": 0.001978, "time": 0.511, "data_time": 0.189,
             "memory": 4267.0, "loss_cls": 1.4711, "loss": 2.1291,
         },
     ),
     "mlperf": (
-        '0: :::MLLOG {"namespace": "", "time_ms": 1760055791500, "event_type": "POINT_IN_TIME", "key": "tracked_stats", '
-        '"value": {"train_step_time": 0.5, "reduced_train_loss": 8.5}, "metadata": {"lineno": 3, "step": 64.0}}',
+        ('0: :::MLLOG {"namespace": "", "time_ms": 1760055791500, "event_type": "POINT_IN_TIME", "key": '
+        '"tracked_stats", "value": {"train_step_time": 0.5, "reduced_train_loss": 8.5}, '
+        '"metadata": {"lineno": 3, "step": 64.0}}'),
         {"step": 64, "t": 1760055791.5, "train_step_time": 0.5, "reduced_train_loss": 8.5},
     ),
     "hugging face": (
@@ -265,52 +237,3 @@ def test_a_csv_header_that_grows_is_a_header() -> None:
 def test_a_format_is_known_by_its_content(head: str, name: str | None) -> None:
     lines = head.encode().splitlines()
     assert next((n for n, f in PARSERS.items() if f.recognise(lines)), None) == name
-
-
-SAMPLES = {
-    "jsonl": "".join(
-        json.dumps({"epoch": i // 5, "iter": i % 5, "loss": float("nan") if i % 7 == 0 else i / 3, **({"x": i} if i % 2 else {})}) + "\n"
-        for i in range(40)
-    )
-    + 'oops\n\n{"step":1,"loss":"a","run":"r2"}\n',
-    "csv": "step,loss\n1,2\n2,\n\n3,nan\n4,4,4\nstep,loss,lr\n5,5,5\n6,6,6\n",
-    "text": "hello\n" + "".join(f" iteration {i}/ 99 | {'' if i % 3 == 0 else f'lm loss: {i}.5 | '}grad norm: 1.0 |\n" * (1 + i % 2) for i in range(12)),
-}  # fmt: skip
-
-
-@pytest.mark.parametrize("name", list(SAMPLES))
-@settings(deadline=None, max_examples=40)
-@given(cuts=st.lists(st.integers(0, 60), max_size=8))
-def test_any_cutting_with_the_state_carried_as_json_gives_the_same_rows(name: str, cuts: list[int]) -> None:
-    lines = SAMPLES[name].encode().split(b"\n")[:-1]
-    whole = rows_of([PARSERS[name].make({}).feed(lines, 0)])
-    parts, state = [], {}
-    ends = sorted({min(c, len(lines)) for c in cuts} | {len(lines)})
-    for start, end in zip([0, *ends], ends, strict=False):
-        parser = PARSERS[name].make(json.loads(json.dumps(state)))
-        parts.append(parser.feed(lines[start:end], start))
-        state = parser.state()
-    same(rows_of(parts), whole)
-
-
-@settings(deadline=None, max_examples=60)
-@given(
-    data=st.lists(st.binary(max_size=80).filter(lambda b: b"\n" not in b), max_size=12),
-    name=st.sampled_from(sorted(PARSERS)),
-)
-def test_no_bytes_make_a_parser_raise(data: list[bytes], name: str) -> None:
-    parser = PARSERS[name].make({})
-    first = parser.feed([*data, b'{"step":1,"loss":1}', b"step,loss", b"1,2"], 0)
-    assert all(0 <= row < len(data) + 3 for piece in first.pieces for row in piece.row.tolist())
-
-
-@settings(deadline=None, max_examples=60)
-@given(record=st.dictionaries(
-    st.text(max_size=6),
-    st.recursive(st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=4), lambda v: st.lists(v, max_size=2) | st.dictionaries(st.text(max_size=3), v, max_size=2), max_leaves=6),
-    max_size=6,
-))  # fmt: skip
-def test_no_json_object_makes_the_parser_raise(record: dict[str, Any]) -> None:
-    line = json.dumps(record).encode()
-    parsed = PARSERS["jsonl"].make({}).feed([line, b'{"step": 1, "loss": 1}'], 0)
-    assert 1 in [row for piece in parsed.pieces for row in piece.row.tolist()]

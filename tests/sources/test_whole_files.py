@@ -107,7 +107,7 @@ def test_every_row_is_in_one_batch_in_order_and_time_never_goes_back(tmp_path: P
         stamped = sorted((r, t) for f in batch.frames for r, t in zip(f.row.tolist(), f.t.tolist(), strict=True))
         for i, (_, t) in enumerate(stamped):
             assert i == 0 or not t - latest > 60.0
-            latest = t if latest == math.inf else max(latest, t) if t == t else latest
+            latest = latest if math.isnan(t) else t if latest == math.inf else max(latest, t)
 
 
 def test_lines_facts_and_counts_come_with_the_rows(tmp_path: Path) -> None:

@@ -155,7 +155,7 @@ def nanogpt(line: str) -> Line | None:
 
 
 _MODDED = re.compile(r"(?:^|\s)(?:step|s):(\d+)(?:/(\d+))?\s+(\S.*)")
-_MODDED_ITEM = re.compile(rf"([A-Za-z_][\w/.]*):({_N})(ms|s)?(?=\s|$)")
+_MODDED_ITEM = re.compile(rf"(?<![\w/.])([A-Za-z_][\w/.]{{0,100}}):({_N})(ms|s)?(?=\s|$)")
 _MODDED_NAMES = {"trl": "train_loss", "norm": "grad_norm"}
 
 

@@ -114,10 +114,10 @@ class Watch:
             return haul.batch(self._name, now, detail=detail)
 
     def _read(self, haul: Haul) -> None:
-        """Poll the streams in turn; where there are very many, the closed ones by quarters."""
+        """Poll the streams in turn; where there are very many, the closed ones by quarters, new ones at once."""
         streams = list(self._by_path.values())
         if len(streams) > MANY:
-            streams = [s for i, s in enumerate(streams) if s.open or (i + self._turn) % 4 == 0]
+            streams = [s for i, s in enumerate(streams) if s.open or not s.inode or (i + self._turn) % 4 == 0]
         begin = self._turn % len(streams) if streams else 0
         self._turn += 1
         opened = sum(s.open for s in self._streams.values())

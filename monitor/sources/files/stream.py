@@ -1,12 +1,9 @@
 """One run's log over the life of its files: rotation, truncation, replacement, and where each row came from.
 
-A stream follows a family of files (see `discover`): it reads the file it is in to the end, then goes on with the next
-younger one. Row numbers go on for ever; the generation grows where the content began anew (truncated, rewritten,
-deleted and made again), not where the log was rotated. A copy that a copytruncate left behind is read from where we
-were, so that what was written between our last read and the truncation is not lost.
-
-What a file holds at first sight is history (at the first scan) or backlog (later, or after a restart); what follows is
-live. Sizes at first sight of history are part of the cursor, so that a restart does not turn history into news.
+A stream reads the file it is in to the end, then goes on with the next younger one of the family (see `discover`). Row
+numbers go on for ever; the generation grows where the content began anew (truncated, rewritten, deleted and made
+again), not where the log was rotated. A copy that a copytruncate left behind is read from where we were, so that what
+was written between our last read and the truncation is not lost. Where rows came from is in `origins`.
 """
 
 # ruff: noqa: PTH116 - strings, not Path objects: many files, often
@@ -184,6 +181,7 @@ class Stream:
                     if tail.inode != cursor.position.inode:
                         self._origins.renew(cursor.position.inode, members)
                     self._tail, self._ended, self._resume = tail, 0, None
+                    self._elders = {m.inode for m in members}
                     return True
         self.members = family(self.path)
         if not self.members or not self._enter(self.members[-1]):
@@ -212,8 +210,8 @@ class Stream:
         assert tail is not None
         if self._parser is None:
             name = self._sniffer.look(tail, haul.tally)
-            haul.more = haul.more or not (name or tail.unchanged())
             if not name:
+                haul.more = haul.more or not tail.unchanged()
                 return
             self._parser = PARSERS[name].make({})
         self._consume(tail, self._parser, haul, budget)
@@ -225,9 +223,8 @@ class Stream:
         self.members = settled(self.path) or self.members
         self._origins.forget(tail.inode)
         for member in reversed(self.members):
-            if member.inode == tail.inode or not tail.offset:
-                continue
-            if (copy := open_at(member.path, tail.position, max_line_bytes=self._max_line)) is not None:
+            copy = open_at(member.path, tail.position, max_line_bytes=self._max_line) if tail.offset else None
+            if copy is not None and copy.inode != tail.inode:
                 self.close()
                 self._tail, self._ended = copy, 0
                 return
