@@ -7,12 +7,12 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+from monitor.errors import PermanentError, TransientError
 from monitor.explain import unpack
 from monitor.incident import Incident
 from monitor.metrics import Metrics
 from monitor.page import HypothesisView, Page, Receipt
 from monitor.pages import build
-from monitor.ports import PermanentError, TransientError
 from monitor.reader import Delivery, Reader
 from monitor.state import State
 

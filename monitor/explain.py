@@ -21,11 +21,12 @@ from monitor.analysis.predictions import Verdict as Standing
 from monitor.analysis.verify import Checked, Verdict, Verified, verify
 from monitor.analysis.view import view
 from monitor.engine import Step
+from monitor.errors import PermanentError, TransientError
 from monitor.evidence import Evidence, build
 from monitor.incident import Incident
 from monitor.metrics import Metrics
 from monitor.page import HypothesisView, Note
-from monitor.ports import Analyst, PermanentError, TransientError
+from monitor.ports import Analyst
 from monitor.reader import Reader
 from monitor.state import State
 from monitor.window import Window

@@ -13,8 +13,9 @@ import random
 from collections.abc import Callable
 from typing import Protocol
 
+from monitor.errors import PermanentError, TransientError
 from monitor.page import Page, Receipt
-from monitor.ports import PermanentError, Sink, TransientError
+from monitor.ports import Sink
 from monitor.reader import Delivery
 
 log = logging.getLogger(__name__)

@@ -18,12 +18,13 @@ from dataclasses import dataclass, field
 from detectors.types import Phase, Severity
 from monitor import notify
 from monitor.engine import Step
+from monitor.errors import PermanentError, TransientError
 from monitor.explain import Explainer
 from monitor.frame import Batch, Status
 from monitor.incidents import Transition
 from monitor.metrics import Metrics
 from monitor.outbox import Worker
-from monitor.ports import PermanentError, Source, TransientError
+from monitor.ports import Source
 from monitor.state import State
 
 log = logging.getLogger(__name__)

@@ -6,8 +6,9 @@ import time
 from collections.abc import Callable, Sequence
 
 from monitor.control import Refused, Verb
+from monitor.errors import PermanentError, TransientError
 from monitor.pages import test_page
-from monitor.ports import PermanentError, Sink, TransientError
+from monitor.ports import Sink
 from monitor.state import State
 
 VERDICTS = ("real", "false-alarm", "hypothesis-right", "hypothesis-wrong")

@@ -22,12 +22,13 @@ from monitor.backtest import episodes, record, series_name
 from monitor.config import Config
 from monitor.desk import Desk
 from monitor.engine import AttemptStart, Engine, EngineSettings
+from monitor.errors import PermanentError
 from monitor.explain import Explainer, Patience
 from monitor.incidents import Book
 from monitor.ledger import Ledger
 from monitor.metrics import Metrics
 from monitor.outbox import Worker
-from monitor.ports import Analyst, PermanentError, Sink, Source
+from monitor.ports import Analyst, Sink, Source
 from monitor.reader import Reader
 from monitor.runtime import Daemon, Retention
 from monitor.sources.files.discover import scan

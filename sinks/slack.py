@@ -18,8 +18,8 @@ from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator
 
+from monitor.errors import PermanentError, TransientError
 from monitor.page import Page, Receipt
-from monitor.ports import PermanentError, TransientError
 from sinks.message import ID, compose, note_text
 from sinks.render import fallback, slack, slack_note
 from sinks.slack_api import LOOPBACK, SlackApi, Text

@@ -12,8 +12,8 @@ from typing import TextIO
 
 from pydantic import BaseModel, ConfigDict
 
+from monitor.errors import PermanentError
 from monitor.page import Page, Receipt
-from monitor.ports import PermanentError
 from sinks.message import compose, digests, note_text
 from sinks.render import WIDTH, edited, noted, terminal
 

@@ -1,8 +1,7 @@
-"""A local stand-in for Slack's client: what a Slack double recorded becomes one HTML page that looks like the channel.
+"""What a Slack double recorded becomes one HTML page that looks like the channel, for people who judge pages by eye.
 
-For people who judge a page by looking at it, without a workspace: the blocks that our sink posts, the thread below its
-message, light or dark. Everything is escaped, the page asks nothing of the network, and a block that is not known here
-is an error, so that a new one is looked at too. Bounds: a picture is cut at HEIGHT pixels.
+It knows the blocks that a sink may post, shows the thread below its message, light or dark. Everything is escaped, the
+page asks nothing of the network, and an unknown block is an error. Bounds: a picture is cut at HEIGHT pixels.
 
 Run alone: `python tests/blockkit.py RECORDED.json OUT [--dark]` writes OUT.html and, with Chromium, OUT.png. RECORDED:
 {"messages": [message, …], "replies": {ts: [message, …]}, "files": {id: {"name": …, "png": base64}}}.
@@ -89,18 +88,13 @@ def _trim(photo: Image.Image) -> Image.Image:
 
 
 def _message(message: Node, files: Files) -> str:
-    blocks = message.get("blocks") or ([{"type": "section", "text": _text(message)}] if message.get("text") else [])
-    body = "".join(block(b, files) for b in blocks)
+    body = "".join(block(b, files) for b in message.get("blocks", ())) or _lines(message.get("text", ""))
     body += "".join(_picture(f["id"], f.get("title") or f.get("name", ""), files) for f in message.get("files", ()))
     at = datetime.fromtimestamp(float(message["ts"]), UTC).strftime("%H:%M")
     return (
         '<article><div class="face">R</div><div class="said">'
         f'<div class="who"><b>Runwarden</b><span class="app">APP</span><time>{at}</time></div>{body}</div></article>'
     )
-
-
-def _text(message: Node) -> Node:
-    return {"type": "plain_text", "text": message["text"]}
 
 
 def _thread(replies: Sequence[Node], files: Files) -> str:

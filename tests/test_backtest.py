@@ -13,8 +13,8 @@ from pathlib import Path, PurePath
 from typing import Any
 
 import pytest
-
 from build import falling
+
 from monitor.backtest import series_name
 from monitor.cli import main
 from monitor.wiring import backtest_lines
@@ -279,4 +279,3 @@ def test_a_recording_reads_the_same_packed_and_unpacked(tmp_path, capsys):
 )
 def test_a_series_is_named_after_its_file(name, series):
     assert series_name(PurePath("/x", name)) == series
-

@@ -13,17 +13,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 from aiohttp import ClientSession, UnixConnector
-
 from build import batch, falling, frame
+from test_ledger import opened
+
 from monitor import control
 from monitor.control import MAX_BODY_BYTES, ControlError, ask
+from monitor.errors import PermanentError
 from monitor.incident import State as Life
 from monitor.page import Page, Receipt
-from monitor.ports import PermanentError
 from monitor.reader import Reader
 from monitor.state import State
 from monitor.verbs import VERDICTS, verbs
-from test_ledger import opened
 
 
 @dataclass
@@ -76,9 +76,7 @@ def play(folder: Path, body: Callable[[World], Awaitable[None]]) -> None:
             ids += [t.incident.id for t in ledger.process(batch(frame({"loss": loss}, run=run))).transitions]
         state = State(ledger, Reader(folder / "state.db"))
         world = World(folder / "c.sock", state, ids, [FakeSink()], [])
-        runner = await control.serve(
-            world.socket, None, verbs(state, world.sinks, lambda: world.woken.append(1))
-        )
+        runner = await control.serve(world.socket, None, verbs(state, world.sinks, lambda: world.woken.append(1)))
         try:
             async with asyncio.timeout(20):
                 await body(world)

@@ -8,10 +8,10 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from build import batch, falling, frame, pick, split
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from build import batch, falling, frame, pick, split
 from detectors import Suite
 from detectors.types import Finding, Kind, Origin, Role, Severity
 from monitor.engine import Engine, EngineSettings, Step
@@ -360,19 +360,39 @@ def test_series_beyond_the_cap_are_dropped_and_counted_and_the_others_watched():
     assert Kind.NONFINITE in kinds([result])
 
 
-def test_runs_beyond_the_cap_are_dropped_and_counted():
+def many(n: int, first_row: int = 0) -> list[Frame]:
+    return [frame({"loss": falling(5)}, first_row=first_row, run=f"r{k}") for k in range(n)]
+
+
+def test_beyond_the_cap_of_runs_the_oldest_is_forgotten_and_counted():
     core = engine(max_runs=2)
-    frames = [frame({"loss": falling(5)}, run=f"r{n}") for n in range(4)]
-    assert dict(core.step(batch(*frames)).dropped) == {"run_limit": 10}
+    dropped = [dict(core.step(batch(f, t_recv=1e9 + n)).dropped) for n, f in enumerate(many(3))]
+    assert dropped == [{}, {}, {"run_forgotten": 1}]
+    assert set(core.runs) == {"r1", "r2"}
+
+
+def test_more_runs_in_one_batch_than_the_cap_are_no_trouble():
+    core = engine(max_runs=2)
+    result = core.step(batch(*many(5)))
+    assert dict(result.dropped) == {"run_forgotten": 3}
+    assert len(core.runs) == 2
 
 
 def test_the_cap_of_runs_holds_for_runs_that_tell_their_length():
     core = engine(max_runs=2)
-    frames = [frame({"loss": falling(5)}, run=f"r{n}") for n in range(4)]
-    facts = {f"r{n}": RunFacts(total_steps=100) for n in range(4)}
-    result = core.step(batch(*frames, facts=facts))
+    for n in range(4):
+        core.step(batch(many(4)[n], facts={f"r{n}": RunFacts(total_steps=100)}, t_recv=1e9 + n))
     assert len(core.runs) == 2
-    assert dict(result.dropped) == {"run_limit": 10}
+
+
+def test_a_run_with_an_open_page_is_not_forgotten_without_a_word():
+    core = engine(max_runs=1)
+    paged = core.step(batch(frame({"loss": [np.nan] * 4}, run="bad")))
+    later = core.step(batch(frame({"loss": falling(5)}, run="new"), t_recv=1e9 + 9))
+    (opened,) = {t.incident.id for t in paged.transitions}
+    still = {i.id for i in core.open_incidents()}
+    ended = {t.incident.id for t in later.transitions if t.incident.state is State.RESOLVED}
+    assert opened in still | ended
 
 
 def test_the_better_name_of_a_role_takes_over_as_primary():

@@ -11,22 +11,22 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-
 from build import batch, falling, frame
+from test_ledger import opened
+
 from detectors.types import Severity
 from monitor.analysis.hypothesis import Answer, Cause, Hypothesis, Prediction, RankedCause, Relation
 from monitor.desk import explanation
 from monitor.engine import Step
+from monitor.errors import PermanentError, TransientError
 from monitor.evidence import Evidence
 from monitor.explain import Explainer, Patience
 from monitor.incident import Incident
 from monitor.ledger import Ledger
 from monitor.metrics import Metrics
 from monitor.page import HypothesisView
-from monitor.ports import PermanentError, TransientError
 from monitor.reader import Delivery, Reader
 from monitor.state import State
-from test_ledger import opened
 
 NOW = 2e9
 MODEL = "model-x"

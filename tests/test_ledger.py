@@ -11,10 +11,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from build import batch, falling, frame, split
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from test_engine import EVENTFUL, NOW, ROWS
 
-from build import batch, falling, frame, split
 from detectors.types import Kind, Origin, Severity
 from monitor.config import Config, default
 from monitor.engine import Engine
@@ -25,7 +26,6 @@ from monitor.page import Receipt
 from monitor.reader import Reader
 from monitor.store import Store, StoreError
 from monitor.wiring import open_ledger
-from test_engine import EVENTFUL, NOW, ROWS
 
 HOLD_S = 60.0
 TABLES = (

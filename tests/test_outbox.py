@@ -9,9 +9,9 @@ from dataclasses import dataclass, field, replace
 
 import pytest
 
+from monitor.errors import PermanentError, TransientError
 from monitor.outbox import RETRY_MOST_S, Worker
 from monitor.page import Page, Receipt
-from monitor.ports import PermanentError, TransientError
 from monitor.reader import Delivery
 
 

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 import pydantic
 
 from monitor.analysis.hypothesis import Answer, Hypothesis
-from monitor.ports import PermanentError, TransientError
+from monitor.errors import PermanentError, TransientError
 from monitor.redaction import redact
 
 if TYPE_CHECKING:

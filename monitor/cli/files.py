@@ -12,8 +12,8 @@ from pathlib import Path
 from monitor.cli.say import MISUSED, OK, Progress, fail
 from monitor.config import ConfigError, load
 from monitor.engine import AttemptStart
+from monitor.errors import PermanentError
 from monitor.pages import moment
-from monitor.ports import PermanentError
 from monitor.sources.files.inspect import Summary
 
 _Lines = list[dict[str, object]]

@@ -17,8 +17,8 @@ from doubles.claude import GOOD, SCRIPTS, FakeClaude, Reply
 
 from monitor.analysis.claude import PRICES, ClaudeAnalyst, fenced
 from monitor.analysis.hypothesis import Answer, Cause, Hypothesis
+from monitor.errors import PermanentError, TransientError
 from monitor.evidence import Evidence, build
-from monitor.ports import PermanentError, TransientError
 
 EVIDENCE = build(*world(Cause.BAD_BATCH))
 DOUBLE = Path(__file__).parents[1] / "doubles" / "claude.py"

@@ -15,8 +15,8 @@ from sample_pages import OPEN, RESOLVED, WORSE
 from slack_sdk.errors import SlackApiError
 from slack_sdk.web.async_client import AsyncWebClient
 
+from monitor.errors import PermanentError, TransientError
 from monitor.page import Note, Page, Receipt
-from monitor.ports import PermanentError, TransientError
 from sinks.slack import REPLIES, SlackSink
 from sinks.slack_errors import refusal
 

@@ -9,8 +9,8 @@ from dataclasses import replace
 import pytest
 from sample_pages import OPEN, RESOLVED, WORSE
 
+from monitor.errors import PermanentError
 from monitor.page import Page, Receipt
-from monitor.ports import PermanentError
 from sinks.terminal import TerminalSink
 
 

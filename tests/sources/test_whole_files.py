@@ -15,8 +15,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from detectors.types import Origin, Role
+from monitor.errors import PermanentError
 from monitor.frame import Batch
-from monitor.ports import PermanentError
 from monitor.sources.files.inspect import inspect_file, rows
 from monitor.sources.files.replay import read_file
 from monitor.sources.files.rows import Unusable

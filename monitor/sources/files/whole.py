@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from monitor.ports import PermanentError
+from monitor.errors import PermanentError
 from monitor.sources.files import PARSERS
 from monitor.sources.files.rows import Parsed, Tally, Unusable
 from monitor.sources.files.sniff import Sniffer
