@@ -63,7 +63,7 @@ def eventful() -> tuple[Frame, ...]:
     odd = np.arange(ROWS) % 2 == 1
     whole = frame({"loss": loss, "data_time": data, "step_time": 0.5 + data}, step=step)
     both = frame({"loss": loss, "data_time": data, "step_time": 0.5 + data, "grad_norm": grad}, step=step)
-    evals = frame({"eval/loss": falling(7)}, row=np.arange(ROWS, ROWS + 7), step=np.arange(450, 457))
+    evals = frame({"eval/loss": falling(7)}, row=np.arange(ROWS, ROWS + 7), step=np.arange(499, 506))
     a = replace(whole, row=whole.row[odd], step=whole.step[odd], t=whole.t[odd], values=whole.values[odd])
     b = replace(both, row=both.row[~odd], step=both.step[~odd], t=both.t[~odd], values=both.values[~odd])
     return a, b, evals

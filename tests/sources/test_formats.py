@@ -35,6 +35,10 @@ TEXT = {
             "tflops": 89.12, "mfu": 28.56,
         },
     ),
+    "tqdm": (
+        "train:   2%|▏         | 30/1500 [00:00<00:47, 31.20it/s, loss=2.3161, grad_norm=1.622, lr=1.33e-04]",
+        {"step": 30, "loss": 2.3161, "grad_norm": 1.622, "lr": 1.33e-4},
+    ),
     "nanogpt": (
         "iter 250: loss 3.5031, time 135.42ms, mfu 38.11%",
         {"step": 250, "loss": 3.5031, "time_ms": 135.42, "mfu": 38.11},

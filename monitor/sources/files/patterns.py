@@ -18,7 +18,7 @@ from typing import Any
 from monitor.sources.files.values import number
 
 MAX_LINE = 20_000
-MARKS = ("step", "iter", "s:", "'loss'", '"', "Step", "Iter", "STEP", "Epoch")
+MARKS = ("step", "iter", "it/s", "s/it", "s:", "'loss'", '"', "Step", "Iter", "STEP", "Epoch")
 """A line without any of these is no line of metrics."""
 
 _ESCAPE = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)|\x1b[@-_]")
@@ -253,6 +253,18 @@ def _generic_pairs(text: str) -> dict[str, Any]:
     return values
 
 
+_TQDM = re.compile(r"\|\s{0,4}(\d{1,18})/(\d{1,18}) \[([^\]]{0,2000})\]")
+
+
+def tqdm(line: str) -> Line | None:
+    """`train:  2%|▏ | 30/1500 [00:00<00:47, 31.2it/s, loss=2.31, lr=1e-3]`; bars that begin anew each epoch are left."""
+    found = _TQDM.search(line)
+    if not found or "poch" in line:
+        return None
+    values = _generic_pairs(found[3])
+    return Line(_with_clock("", found[1], values), int(found[2])) if values else None
+
+
 PATTERNS: dict[str, Callable[[str], Line | None]] = {
     "megatron": megatron,
     "mlperf": mlperf,
@@ -263,5 +275,6 @@ PATTERNS: dict[str, Callable[[str], Line | None]] = {
     "torchtitan": torchtitan,
     "huggingface": huggingface,
     "json": embedded_json,
+    "tqdm": tqdm,
     "generic": generic,
 }
