@@ -9,10 +9,8 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import math
 import random
 import shutil
-import signal
 import subprocess
 import sys
 import tempfile
@@ -21,49 +19,18 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
 from typing import Any, Final
 
-from benchmarks.harness import (
-    BLOCK,
-    DATA_TIME,
-    GRAD_NORM,
-    LOSS,
-    ROOT,
-    STEP_TIME,
-    TERMINAL,
-    Daemon,
-    Floats,
-    Slack,
-    line,
-    make_known,
-    print_table,
-    values,
-    wait_for,
-)
+from benchmarks.harness import ROOT, TERMINAL, Daemon, Slack, make_known, print_table, wait_for
+from benchmarks.writer import ROWS_PER_S, RUNS
 from monitor.store import incident_of
 
-RUNS: Final = 8
-ROWS_PER_S: Final = 2000
 WAIT_S: Final = (0.05, 1.5)
 """How long after READY the daemon lives."""
 THINK_S: Final = 0.05
 """Between what Slack does and its answer: a kill in between is the one that makes others say things twice."""
 DRAIN_S: Final = 100.0
 """Less than the 120 s after which a run that has ended counts as silent."""
-WRITE_AT_MOST_S: Final = 3600.0
-PLAN: Final[dict[int, tuple[int, dict[int, float]]]] = {
-    # row in a cycle: (rows, metric → factor)
-    1_000: (3, {LOSS: math.nan}),
-    1_150: (3, {LOSS: math.nan}),  # soon enough to be a relapse
-    3_000: (60, {LOSS: 1.8, GRAD_NORM: 6.0}),
-    5_500: (40, {LOSS: 1.3}),
-    7_500: (1, {LOSS: math.inf}),
-    10_000: (80, {STEP_TIME: 2.0, DATA_TIME: 26.0}),
-}
-CYCLE: Final = 12_000
-SHIFT: Final = 1_500
-"""Run n is so many rows ahead of run n - 1 in its cycle, so that faults come evenly spread."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -141,7 +108,7 @@ def _disturb(daemon: Daemon, kills: int, seed: int) -> tuple[list[float], float]
     rng = random.Random(seed)
     ready_s = [daemon.start()]
     make_known(daemon)
-    command = [sys.executable, "-m", "benchmarks.kills", "--write", str(daemon.runs), "--seed", str(seed)]
+    command = [sys.executable, "-m", "benchmarks.writer", str(daemon.runs), str(seed)]
     writer = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.DEVNULL)
     try:
         for _ in range(kills):
@@ -229,64 +196,13 @@ def _feed(daemon: Daemon, recorded: Path) -> None:
     wait_for(lambda: daemon.rows_seen() == wanted, "all rows read", DRAIN_S)
 
 
-class Writer:
-    """Appends rows of all runs at a fixed rate until SIGTERM; what it has written is a function of seed and count."""
-
-    def __init__(self, folder: Path, seed: int) -> None:
-        self._files = [(folder / f"run-{i}.jsonl").open("ab", buffering=0) for i in range(RUNS)]
-        self._seed = seed
-        self._torn = random.Random(seed)
-        self._blocks: list[Floats] = [values(seed, i, 0, BLOCK) for i in range(RUNS)]
-        self._stopped = False
-
-    def stop(self, _sign: int, _frame: FrameType | None) -> None:
-        """Write no more rows."""
-        self._stopped = True
-
-    def write(self) -> None:
-        """The rows; the last line of every file is whole."""
-        every_s, t0, began = RUNS / ROWS_PER_S, time.time(), time.monotonic()
-        rests = [b""] * RUNS
-        at = 0
-        while not self._stopped and time.monotonic() < began + WRITE_AT_MOST_S:
-            due = int((time.monotonic() - began) / every_s)
-            for i, out in enumerate(self._files):
-                text = rests[i] + b"".join(self._line(i, row, t0 + row * every_s) for row in range(at, due))
-                cut = self._torn.randint(0, len(text))
-                out.write(text[:cut])
-                rests[i] = text[cut:]
-            at = due
-            time.sleep(0.02)
-        for out, rest in zip(self._files, rests, strict=True):
-            out.write(rest)
-            out.close()
-
-    def _line(self, run: int, row: int, t: float) -> bytes:
-        if row and row % BLOCK == 0:
-            self._blocks[run] = values(self._seed, run, row, BLOCK)
-        found = self._blocks[run][row % BLOCK]
-        place = (row + run * SHIFT) % CYCLE
-        for begin, (rows, factors) in PLAN.items():
-            if begin <= place < begin + rows:
-                found = found.copy()
-                for metric, factor in factors.items():
-                    found[metric] *= factor
-        return line(row, t, found.tolist())
-
-
 def main() -> int:
     """Print the table; 1 if anything was lost or differs."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--kills", type=int, default=200)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--keep", type=Path, help="folder to make and to leave with all that was written")
-    parser.add_argument("--write", type=Path, help=argparse.SUPPRESS)
     args = parser.parse_args()
-    if args.write is not None:
-        writer = Writer(args.write, args.seed)
-        signal.signal(signal.SIGTERM, writer.stop)
-        writer.write()
-        return 0
     r = trial(args.kills, args.seed, args.keep)
     ready = sorted(r.ready_s)
     print_table(

@@ -101,9 +101,17 @@ class Suite:
             run.attempt = block.attempt
             for detector in self._detectors.values():
                 yield from detector.restart(block.run, run.tracks, block)
+            back = 0 <= int(block.step[0]) < run.step
             for track in run.tracks.values():
-                if track.slot >= 0:
-                    self._bank.restart(track.slot, self.settings.fresh_rows)
+                if track.slot < 0:
+                    continue
+                if back and track.role in (Role.LOSS, Role.GRAD_NORM):
+                    # Training repeats itself from an earlier level: the level of later steps says nothing of it.
+                    self._bank.clear(track.slot)
+                self._bank.restart(track.slot, self.settings.fresh_rows)
+            run.step = -1
+        known = self._runs[block.run]
+        known.step = max(known.step, int(block.step.max()))
 
     def idle(self, now: float, runs: Collection[str] | None = None) -> list[Finding]:
         """What the time says. now: Unix seconds; runs: those whose source can be read, None for all."""
@@ -135,7 +143,7 @@ class Suite:
             tracks.append([t.metric, t.role, t.primary, t.first_row, small, len(blob)])
             blobs.append(blob)
         states = {kind.value: detector.dump(run) for kind, detector in self._detectors.items()}
-        head = json.dumps([known.attempt, tracks, states], separators=(",", ":")).encode()
+        head = json.dumps([known.attempt, known.step, tracks, states], separators=(",", ":")).encode()
         return b"".join([_FORMAT, len(head).to_bytes(4, "little"), head, *blobs])
 
     def load(self, run: str, data: bytes) -> None:
@@ -144,8 +152,8 @@ class Suite:
             raise ValueError(f"detector state of {run!r} has an unknown format {data[:4]!r}")
         self.forget(run)
         size = int.from_bytes(data[4:8], "little")
-        attempt, tracks, states = json.loads(data[8 : 8 + size])
-        known = self._runs[run] = Run(attempt)
+        attempt, step, tracks, states = json.loads(data[8 : 8 + size])
+        known = self._runs[run] = Run(attempt, step)
         at = 8 + size
         for metric, name, primary, first_row, small, length in tracks:
             role = Role(name)

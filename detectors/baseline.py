@@ -118,6 +118,13 @@ class Bank:
         self.g[slot] = 0
         self.fresh[slot] = self.count[slot] + rows
 
+    def clear(self, slot: int) -> None:
+        """Forget the values of a series; its scale stays."""
+        unit = self.unit[slot]
+        for name, _, _, fill in self._COLUMNS:
+            getattr(self, name)[slot] = fill
+        self.unit[slot] = unit
+
     def sign_scale(self, slot: int, value: float) -> None:
         """Move a series to asinh(value / unit), because `value` is not positive or the unit is better known by now.
 

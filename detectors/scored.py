@@ -37,9 +37,10 @@ class Track:
 
 @dataclass(slots=True)
 class Run:
-    """What is known of a run. tracks: by metric."""
+    """What is known of a run. step: the largest of its attempt. tracks: by metric."""
 
     attempt: int
+    step: int = -1
     tracks: dict[str, Track] = field(default_factory=dict)
 
     def first(self, role: Role) -> Track | None:

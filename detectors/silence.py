@@ -136,8 +136,9 @@ def _forward(line: Floats, before: float) -> Floats:
     """The differences of a line, continued from `before`, that do not go back."""
     whole = np.empty(line.size + 1)
     whole[0], whole[1:] = before, line
-    gaps = whole[1:] - whole[:-1]
-    return gaps[gaps >= 0]
+    with np.errstate(over="ignore", invalid="ignore"):  # clocks can be any number
+        gaps = whole[1:] - whole[:-1]
+    return gaps[(gaps >= 0) & np.isfinite(gaps)]
 
 
 def _finding(

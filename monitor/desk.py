@@ -16,7 +16,7 @@ from monitor.pages import build
 from monitor.reader import Delivery, Reader
 from monitor.state import State
 
-CHART_ROWS = 400
+CHART_BEFORE, CHART_AFTER = 160, 400  # rows: few enough before it that a young event can be seen
 
 
 class Desk:
@@ -104,8 +104,8 @@ def draw_chart(reader: Reader, incident: Incident) -> tuple[bytes, str] | None:
     """PNG and alt text; None where there are no samples to draw."""
     from monitor import chart  # pillow: only once there is something to draw  # noqa: PLC0415
 
-    last = max(incident.last_row, incident.paged_row) + CHART_ROWS
-    window = reader.window(incident.run, max(0, incident.first_row - CHART_ROWS), last)
+    last = max(incident.last_row, incident.paged_row) + CHART_AFTER
+    window = reader.window(incident.run, max(0, incident.first_row - CHART_BEFORE), last)
     newest = max((int(s.row[-1]) for s in window.series), default=window.first_row)
     window = replace(window, last_row=newest)  # rows that are still to come get no space
     png = chart.draw(window, incident)

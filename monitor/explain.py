@@ -16,7 +16,7 @@ from dataclasses import asdict, dataclass
 from detectors.types import Severity
 from monitor.analysis.differential import Differential
 from monitor.analysis.hypothesis import Answer, Hypothesis
-from monitor.analysis.predictions import Outcome, Registered, judge, register
+from monitor.analysis.predictions import EVEN, Outcome, Registered, judge, register, told
 from monitor.analysis.predictions import Verdict as Standing
 from monitor.analysis.verify import Checked, Verdict, Verified, verify
 from monitor.analysis.view import view
@@ -188,8 +188,10 @@ class Explainer:
             return
         if self._open is not None:
             self._open.pop(key, None)
-        said = registered.relation.value.replace("_", " ")
-        text = f"Prediction {outcome.outcome.value}: {registered.name} {said}; {outcome.found}."
+        said, _, verdict = told(registered, outcome)
+        text = f"Prediction {verdict.value}: {said}; found {outcome.found}."
+        if registered.probability < EVEN and verdict is Standing.CONFIRMED:
+            text = ""  # that something unlikely did not happen is no news
         await self._state.write(
             self._state.ledger.outcome,
             key,

@@ -94,10 +94,11 @@ class Ledger:
             db.execute("UPDATE outbox SET due_t = MIN(due_t, ?) WHERE incident = ? AND tries = 0", (now, incident_id))
 
     def outcome(self, prediction: str, incident_id: str, outcome: str, found: str, text: str, now: float) -> None:
-        """Keep how a prediction ended and say it."""
+        """Keep how a prediction ended and say it, unless `text` is empty."""
         with self._store.transaction() as db:
             db.execute("UPDATE predictions SET outcome = ?, found = ? WHERE id = ?", (outcome, found, prediction))
-            self._say(db, incident_id, [Note(id=f"{prediction}.{outcome}", text=text)], now)
+            said = [Note(id=f"{prediction}.{outcome}", text=text)] if text else []
+            self._say(db, incident_id, said, now)
 
     def begin_delivery(self, incident_id: str, sink: str, prior: Receipt | None) -> None:
         """Note the intent before anything leaves, so that after a crash the sink looks before it repeats."""

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 
-from detectors.types import Kind, Severity
+from detectors.types import Finding, Kind, Severity
 from monitor.incident import Incident, Reason, State
 from monitor.incidents import Transition
 from monitor.page import HypothesisView, Note, Page
@@ -31,6 +31,8 @@ _WHY = {
     Reason.ATTEMPT_ENDED: "a new attempt began",
     Reason.RESOLVED_BY_HAND: "resolved by hand",
 }
+_LEADS = (Kind.DIVERGENCE, Kind.LOSS_SPIKE)  # what a training incident is about, whichever metric moved first
+_MOVED = 4
 _UNITS = {"sigma": "σ", "cusum": "cumulative σ", "ratio": "×", "s": " s"}
 
 
@@ -65,41 +67,70 @@ def place(step: int, row: int) -> str:
 
 
 def headline(incident: Incident) -> str:
-    """Run, what and how bad in one line."""
-    what = _WHAT.get(incident.kind, incident.kind.value.replace("_", " "))
-    return f"{incident.run}: {what}{_size(incident)} at {place(incident.first_step, incident.first_row)}"
+    """Run, what and how bad in one line; of the loss where it moved, for that is what one gets up for."""
+    lead = _lead(incident)
+    return f"{incident.run}: {_what(lead.kind)}{_size(lead)} at {place(incident.first_step, incident.first_row)}"
 
 
-def _size(incident: Incident) -> str:
-    if incident.kind in (Kind.SILENCE, Kind.SOURCE_LOST):
-        return f" for {duration(incident.observed)}"
-    metric = f", {incident.metric}" if incident.metric else ""
-    if not math.isfinite(incident.observed):
-        return f"{metric} is {number(incident.observed)}"
-    text = f"{metric} {number(incident.expected)} → {number(incident.observed)}"
-    if incident.expected > 0 and incident.observed > 0:
-        text += f" ({incident.observed / incident.expected:.3g}×)"
+def _lead(incident: Incident) -> Finding:
+    """The finding to name first."""
+    latest = {f.key: f for f in incident.findings}
+    opening = replace(incident.findings[0], observed=incident.observed, expected=incident.expected)
+    told = [opening, *(f for f in latest.values() if f.severity > Severity.RECORD)]
+    if incident.kind in (Kind.GRAD_BLOWUP, *_LEADS):
+        return next((f for kind in _LEADS for f in told if f.kind is kind), opening)
+    return opening
+
+
+def _what(kind: Kind) -> str:
+    return _WHAT.get(kind, kind.value.replace("_", " "))
+
+
+def _size(finding: Finding) -> str:
+    if finding.kind in (Kind.SILENCE, Kind.SOURCE_LOST):
+        return f" for {duration(finding.observed)}"
+    if finding.metric and finding.metric not in _what(finding.kind).split():
+        return f", {finding.metric} {_move(finding)}"
+    return f" {_move(finding)}"
+
+
+def _move(finding: Finding) -> str:
+    """From where to where a metric moved."""
+    if not math.isfinite(finding.observed):
+        return f"is {number(finding.observed)}"
+    text = f"{number(finding.expected)} → {number(finding.observed)}"
+    if finding.expected > 0 and finding.observed > 0:
+        text += f" ({finding.observed / finding.expected:.3g}×)"
     return text
+
+
+def _moved(incident: Incident) -> str:
+    """What moved and how far, in the order in which the metrics joined."""
+    latest = {f.metric: f for f in incident.findings if f.metric}
+    said = [f"{metric} {_move(f)}" for metric, f in latest.items()]
+    rest = max(len(said), len(incident.metrics)) - _MOVED
+    return ", ".join(said[:_MOVED]) + (f" and {rest} more" if rest > 0 else "")
 
 
 def facts(incident: Incident) -> tuple[tuple[str, str], ...]:
     """(label, value) in the order in which a person asks."""
     since = f"{place(incident.first_step, incident.first_row)}, {moment(incident.opened_t)}"
-    listed = [("Since", since)]
     if incident.paged_row > incident.first_row:
-        listed.append(("Paged at", place(incident.paged_step, incident.paged_row)))
-    if incident.metric and math.isfinite(incident.observed):
-        listed.append(("Expected", f"{number(incident.expected)}, worst seen {number(incident.observed)}"))
-    listed.append(("Score", f"{number(incident.score)}{_UNITS.get(incident.unit, ' ' + incident.unit)}"))
+        since += f", paged at {place(incident.paged_step, incident.paged_row)}"
+    listed = [("Since", since)]
     if len(incident.metrics) > 1:
-        listed.append(("Also moved", ", ".join(incident.metrics[1:])))
-    if incident.attempt or incident.episode > 1:
-        listed.append(("Attempt", f"{incident.attempt + 1}, episode {incident.episode}"))
+        listed.append(("Moved", _moved(incident)))
+    listed.append(("Score", f"{number(incident.score)}{_UNITS.get(incident.unit, ' ' + incident.unit)}"))
+    if incident.attempt:
+        listed.append(("Attempt", str(incident.attempt + 1)))
+    if incident.episode > 1:
+        listed.append(("Episode", str(incident.episode)))
     if incident.late:
         listed.append(("Late", "written while Runwarden was not reading"))
     if incident.state is State.RESOLVED:
-        ended = f"{_WHY.get(incident.reason, incident.reason.value)}, {moment(incident.resolved_t)}"
-        listed.append(("Resolved", f"{place(incident.last_step, incident.last_row)} was the last; {ended}"))
+        why = _WHY.get(incident.reason, incident.reason.value)
+        after = f"{moment(incident.resolved_t)}, {duration(incident.resolved_t - incident.opened_t)} after it began"
+        listed.append(("Resolved", f"{why} after {place(incident.last_step, incident.last_row)}, {after}"))
     return tuple(listed)
 
 
@@ -108,9 +139,7 @@ def note(transition: Transition) -> Note | None:
     incident, finding = transition.incident, transition.finding
     text = None
     if transition.reason is Reason.JOINED and finding is not None:
-        what = _WHAT.get(finding.kind, finding.kind.value)
-        ended = f"{finding.metric or what}: {number(finding.expected)} → {number(finding.observed)}"
-        text = f"Also: {what}, {ended} at {place(finding.first_step, finding.first_row)}."
+        text = f"Also: {_what(finding.kind)}{_size(finding)} at {place(finding.first_step, finding.first_row)}."
     elif transition.reason is Reason.RELAPSED:
         text = f"Relapse, episode {incident.episode}: {headline(incident)}."
     elif transition.reason is Reason.ACKNOWLEDGED:

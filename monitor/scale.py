@@ -1,4 +1,4 @@
-"""From values to pixels: axes, round ticks, short numbers and thinned curves. Pure arithmetic for monitor/chart.py."""
+"""From values to pixels and words: axes, round ticks, short numbers and thinned curves. Pure arithmetic."""
 
 from __future__ import annotations
 
@@ -76,6 +76,11 @@ def short(value: float) -> str:
         return f"{value:.4g}"
     mantissa, exponent = f"{value:.3e}".split("e")
     return f"{mantissa.rstrip('0').rstrip('.')}e{int(exponent)}"
+
+
+def between(lo: float, hi: float) -> str:
+    """A band in few characters; one that is open below only has its upper edge."""
+    return f"below {short(hi)}" if lo == -math.inf else f"{short(lo)} to {short(hi)}"
 
 
 def thin(x: Floats, y: Floats) -> list[tuple[float, float]]:

@@ -10,8 +10,6 @@ Run alone: `python tests/blockkit.py RECORDED.json OUT [--dark]` writes OUT.html
 from __future__ import annotations
 
 import argparse
-import base64
-import io
 import json
 import subprocess
 import tempfile

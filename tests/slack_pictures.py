@@ -14,7 +14,6 @@ import json
 import os
 import signal
 import sqlite3
-import subprocess
 import sys
 import tempfile
 import time
@@ -61,7 +60,13 @@ async def watch(folder: Path) -> dict[str, dict[str, Any]]:
         config.write_text(_CONFIG.format(folder=folder, channel=CHANNEL, url=double.base_url))
         environ = {**os.environ, "SLACK_BOT_TOKEN": TOKEN}
         run = [sys.executable, "-m", "monitor", "run", "--config", str(config)]
-        write = [sys.executable, "-m", "monitor.cli.demo_writer", str(RECORDING), str(folder / "runs" / "pico-7b.jsonl")]
+        write = [
+            sys.executable,
+            "-m",
+            "monitor.cli.demo_writer",
+            str(RECORDING),
+            str(folder / "runs" / "pico-7b.jsonl"),
+        ]
         async with _process(run, environ):
             await _until((folder / "state" / "control.sock").exists)
             async with _process(write, environ) as writer:
@@ -89,19 +94,20 @@ def recorded(double: SlackDouble) -> dict[str, Any]:
 
 
 @contextlib.asynccontextmanager
-async def _process(command: list[str], environ: dict[str, str]) -> AsyncIterator[subprocess.Popen[bytes]]:
-    process = subprocess.Popen(command, env=environ, cwd=HOME.parent)
+async def _process(command: list[str], environ: dict[str, str]) -> AsyncIterator[asyncio.subprocess.Process]:
+    process = await asyncio.create_subprocess_exec(*command, env=environ, cwd=HOME.parent)
     try:
         yield process
     finally:
-        process.send_signal(signal.SIGCONT)
-        process.send_signal(signal.SIGTERM)
-        await asyncio.to_thread(process.wait, 15)
+        with contextlib.suppress(ProcessLookupError):  # it may have ended by itself
+            process.send_signal(signal.SIGCONT)
+            process.send_signal(signal.SIGTERM)
+        await asyncio.wait_for(process.wait(), LIMIT_S / 6)
 
 
 async def _until(condition: Callable[[], bool]) -> None:
     async with asyncio.timeout(LIMIT_S / 3):
-        while not condition():
+        while not condition():  # noqa: ASYNC110  (what is waited for happens in other processes)
             await asyncio.sleep(0.01)
 
 
@@ -131,16 +137,15 @@ def main() -> None:
     keep = Path(sys.argv[1]).absolute() if len(sys.argv) > 1 else None
     with tempfile.TemporaryDirectory(prefix="runwarden-pictures-") as name:
         shown = asyncio.run(watch(Path(name)))
-        for moment, channel in shown.items():
-            for dark in (False, True):
-                file = KEPT.get((moment, dark))
-                if keep is not None:
-                    keep.mkdir(parents=True, exist_ok=True)
-                    (keep / f"{moment}.json").write_text(json.dumps(channel, ensure_ascii=False, indent=1))
-                    path = keep / f"{moment}-{'dark' if dark else 'light'}.png"
-                    picture(render(channel, dark=dark), path)
-                if file is not None:
-                    picture(render(channel, dark=dark), GOLDEN / file)
+    for (moment, dark), file in KEPT.items():
+        picture(render(shown[moment], dark=dark), GOLDEN / file)
+    if keep is None:
+        return
+    keep.mkdir(parents=True, exist_ok=True)
+    for moment, channel in shown.items():
+        (keep / f"{moment}.json").write_text(json.dumps(channel, ensure_ascii=False, indent=1), encoding="utf-8")
+        for theme in ("light", "dark"):
+            picture(render(channel, dark=theme == "dark"), keep / f"{moment}-{theme}.png")
 
 
 if __name__ == "__main__":

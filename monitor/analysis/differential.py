@@ -82,8 +82,9 @@ def _ranked(row: Row, seen: Seen) -> RankedCause:
     for claim in proofs:  # two signs may rest on one claim
         if claim not in claims:
             claims.append(claim)
-    reasons = "; ".join(sign.value for sign in present)
-    return RankedCause(cause=row.cause, summary=f"{row.summary} Seen: {reasons}.", claims=claims[:MAX_CLAIMS])
+    unproved = "; ".join(sign.value for sign in present if seen[sign] is None)
+    summary = f"{row.summary} Seen: {unproved}." if unproved else row.summary  # claims speak for the other signs
+    return RankedCause(cause=row.cause, summary=summary, claims=claims[:MAX_CLAIMS])
 
 
 def _ruled_out(seen: Seen, named: set[Cause]) -> list[str]:

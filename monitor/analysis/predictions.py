@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from enum import StrEnum
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,7 +17,7 @@ from pydantic import BaseModel, ConfigDict
 
 from monitor.analysis.hypothesis import Hypothesis, Prediction, Relation
 from monitor.band import Band, band, span
-from monitor.evidence import number
+from monitor.scale import between, short
 
 if TYPE_CHECKING:
     from monitor.evidence import Evidence
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
 MAX_PREDICTIONS = 4
 MAX_ROWS = 2000
+EVEN = 0.5
 HELD_ROWS = 3
 """One row proves nothing: a metric is back, or out, when so many values in a row are."""
 
@@ -125,6 +127,36 @@ def judge(registered: Registered, series: Series | None, *, ended: bool = False)
     return _waiting(registered, len(values), ended)
 
 
+def told(registered: Registered, outcome: Outcome) -> tuple[str, float, Verdict]:
+    """The prediction in words, its probability and its verdict, as what is expected to happen.
+
+    An event given less than even odds is told as its contrary: a rival's prediction that fails speaks for the author.
+    """
+    words = _WORDS[registered.relation]
+    holds = registered.probability >= EVEN
+    text = f"{registered.name} {words[0] if holds else words[1]}{_band(registered)} {words[2]} {registered.within_rows}"
+    verdict = outcome.outcome if holds else _CONTRARY.get(outcome.outcome, outcome.outcome)
+    return f"{text} rows", registered.probability if holds else 1.0 - registered.probability, verdict
+
+
+_WORDS = MappingProxyType(
+    {
+        Relation.BACK_IN_BAND: ("back in band", "not back in band", "within"),
+        Relation.STAYS_OUT: ("stays out of band", "does not stay out of band", "for"),
+        Relation.STAYS_IN_BAND: ("stays in band", "leaves its band", "for"),
+        Relation.BECOMES_NONFINITE: ("becomes NaN or Inf", "stays finite", "within"),
+    }
+)
+_CONTRARY = MappingProxyType({Verdict.CONFIRMED: Verdict.REFUTED, Verdict.REFUTED: Verdict.CONFIRMED})
+
+
+def _band(registered: Registered) -> str:
+    """The band in brackets, nothing where it does not matter or is not known."""
+    if registered.relation is Relation.BECOMES_NONFINITE or not math.isfinite(registered.hi):
+        return ""
+    return f" ({between(registered.lo, registered.hi)})"
+
+
 def _decide(registered: Registered, values: np.typing.NDArray[np.float64]) -> tuple[int, Verdict, str] | None:
     """Index of the deciding value, verdict and numbers; None while open. float64[k], k at most `within_rows`."""
     finite = np.isfinite(values)
@@ -140,11 +172,11 @@ def _decide(registered: Registered, values: np.typing.NDArray[np.float64]) -> tu
         broken, left = _first(~finite, 1), _first(~inside, HELD_ROWS)
         hit, on_hit = min((h for h in (broken, left) if h is not None), default=None), Verdict.REFUTED
     if hit is not None:
-        return hit, on_hit, f"{number(values[hit])} after {hit + 1} rows, band {_band(registered)}"
+        return hit, on_hit, f"{short(values[hit])} after {hit + 1} rows"
     if len(values) == registered.within_rows:
         verdict = Verdict.REFUTED if on_hit is Verdict.CONFIRMED else Verdict.CONFIRMED
         last = len(values) - 1
-        return last, verdict, f"{number(values[last])} after all {len(values)} rows, band {_band(registered)}"
+        return last, verdict, f"{short(values[last])} after all {len(values)} rows"
     return None
 
 
@@ -173,7 +205,3 @@ def _problem(prediction: Prediction, series: Series | None, normal: Band | None)
     if normal is None and prediction.relation is not Relation.BECOMES_NONFINITE:
         return "too few values before the event"
     return ""
-
-
-def _band(registered: Registered) -> str:
-    return f"{number(registered.lo)} to {number(registered.hi)}"

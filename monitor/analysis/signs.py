@@ -254,8 +254,8 @@ def _risen(loss: Trace, peak: float) -> Claim:
     if not loss.band.log:
         assert loss.at is not None
         return _claim(loss, Check.CHANGED_AT, "loss left its band", step=loss.label(loss.at))
-    factor = math.floor(100 * math.exp(peak)) / 100
-    return _claim(loss, Check.RATIO_AT_LEAST, f"loss rose to {factor:.2f} times its level before", value=factor)
+    factor = math.floor(100 * math.exp(min(peak, 600.0))) / 100  # 600: stays finite
+    return _claim(loss, Check.RATIO_AT_LEAST, f"loss rose to {factor:.4g} times its level before", value=factor)
 
 
 def _claim(trace_: Trace, check: Check, text: str, **arguments: float | str) -> Claim:

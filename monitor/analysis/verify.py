@@ -19,7 +19,8 @@ import numpy as np
 from monitor.analysis.hypothesis import Cause, Check, Claim, Hypothesis, RankedCause
 from monitor.analysis.trace import HELD_ROWS, LASTING_ROWS, Trace, trace
 from monitor.band import WIDTH, axis, span
-from monitor.evidence import Evidence, number
+from monitor.evidence import Evidence
+from monitor.scale import between, short
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -147,12 +148,12 @@ def _changed_at(claim: Claim, metric: Trace, _: _Lookup, event: Span) -> Checked
     scaled = metric.band.scaled(values)
     for i in range(max(at - WITHIN_ROWS, 1), min(at + WITHIN_ROWS + 1, len(values))):
         if np.isfinite(values[i]) != np.isfinite(values[i - 1]):
-            return _decided(True, f"{number(values[i - 1])} to {number(values[i])} at {_place(metric, i)}")
+            return _decided(True, f"{short(values[i - 1])} → {short(values[i])} at {_place(metric, i)}")
         before = scaled[max(0, i - 8) : i]
         before = before[np.isfinite(before)]
         if len(before) and abs(scaled[i] - np.median(before)) > WIDTH * metric.band.noise:
             level = float(np.exp(np.median(before)) if metric.band.log else np.median(before))
-            return _decided(True, f"{number(level)} to {number(values[i])} at {_place(metric, i)}")
+            return _decided(True, f"{short(level)} → {short(values[i])} at {_place(metric, i)}")
     return _contradicted(f"no change beyond its noise within {WITHIN_ROWS} values of {_place(metric, at)}")
 
 
@@ -164,7 +165,7 @@ def _ratio_at_least(claim: Claim, metric: Trace, _: _Lookup, event: Span) -> Che
     if not len(finite):
         return _unverifiable(f"no finite value of {claim.metric} in the event")
     ratio = float(finite.max()) / metric.band.centre
-    found = f"{number(finite.max())} against {number(metric.band.centre)} before: {ratio:.3g} times"
+    found = f"{short(metric.band.centre)} → {short(finite.max())}, {ratio:.3g}×"
     return _decided(ratio >= claim.value * (1 - ROUNDING), found)
 
 
@@ -173,7 +174,11 @@ def _unchanged(claim: Claim, metric: Trace, _: _Lookup, event: Span) -> Checked:
     if not len(values):
         return _unverifiable(f"no value of {claim.metric} in the event")
     out = metric.band.outside(values)
-    found = f"{int(out.sum())} of {len(values)} values outside {_band(metric)}"
+    found = (
+        f"{int(out.sum())} of {len(values)} values outside {_band(metric)}"
+        if out.any()
+        else f"all within {_band(metric)}"
+    )
     return _decided(int(out.sum()) <= len(values) // 32, found)  # over many rows one outlier is natural
 
 
@@ -183,7 +188,7 @@ def _returned(claim: Claim, metric: Trace, _: _Lookup, __: Span) -> Checked:
     if len(metric.after) <= HELD_ROWS:
         return _unverifiable(f"only {len(metric.after)} values since it left its band")
     last = metric.series.values[-1]
-    return _decided(metric.returned(), f"last value {number(last)}, band {_band(metric)}")
+    return _decided(metric.returned(), f"last value {short(last)}, band {_band(metric)}")
 
 
 def _nonfinite_at(claim: Claim, metric: Trace, _: _Lookup, event: Span) -> Checked:
@@ -193,7 +198,7 @@ def _nonfinite_at(claim: Claim, metric: Trace, _: _Lookup, event: Span) -> Check
     if at is None or axis(metric.series)[1][at] != claim.step:
         return _unverifiable(f"no value of {claim.metric} at {claim.step}")
     value = metric.series.values[at]
-    return _decided(not np.isfinite(value), f"{number(value)} at {_place(metric, at)}")
+    return _decided(not np.isfinite(value), f"{short(value)} at {_place(metric, at)}")
 
 
 _CHECKS: Mapping[Check, Callable[[Claim, Trace, _Lookup, Span], Checked]] = MappingProxyType(
@@ -233,7 +238,7 @@ def _place(metric: Trace, index: int) -> str:
 
 
 def _band(metric: Trace) -> str:
-    return f"{number(metric.band.lo)} to {number(metric.band.hi)}"
+    return between(metric.band.lo, metric.band.hi)
 
 
 def _decided(holds: bool, found: str) -> Checked:

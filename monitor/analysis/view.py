@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from monitor.analysis.predictions import Outcome, Registered
+from monitor.analysis.predictions import EVEN, Outcome, Registered, told
 from monitor.page import Claim, HypothesisView, PredictionView
 
 if TYPE_CHECKING:
@@ -43,26 +43,27 @@ def view(
     return HypothesisView(
         author=author,
         cause=top.cause.value,
-        summary=plain(top.summary),
+        summary=" ".join(plain(said) for said in (top.summary, verified.hypothesis.urgency) if said),
         claims=tuple(
             Claim(text=plain(claim.text), verdict=checked.verdict.value, found=plain(checked.found))
             for claim, checked in list(zip(top.claims, verified.verdicts[0], strict=True))[:MAX_CLAIMS]
         ),
-        rivals=tuple(f"{r.cause}: {plain(r.summary)}" for r in rivals[:MAX_RIVALS]),
-        predictions=tuple(
-            PredictionView(
-                text=plain(_prediction(r)), probability=r.probability, outcome=o.outcome.value, found=o.found
-            )
-            for r, o in predictions
-        ),
+        rivals=tuple(f"{r.cause.replace('_', ' ')}: {plain(r.summary)}" for r in rivals[:MAX_RIVALS]),
+        predictions=tuple(_prediction(r, o, plain) for r, o in predictions if not _repeats(r, predictions)),
         experiment=_experiment(verified.hypothesis.experiment, plain),
         note=note,
     )
 
 
-def _prediction(registered: Registered) -> str:
-    relation = registered.relation.value.replace("_", " ")
-    return f"{registered.name} {relation} within {registered.within_rows} rows"
+def _repeats(registered: Registered, predictions: Sequence[tuple[Registered, Outcome]]) -> bool:
+    """Whether it is the contrary of a rival's prediction on a metric of which more is expected already."""
+    others = [r for r, _ in predictions if r.metric == registered.metric and r is not registered]
+    return registered.probability < EVEN and any(r.probability >= EVEN for r in others)
+
+
+def _prediction(registered: Registered, outcome: Outcome, plain: Callable[[str], str]) -> PredictionView:
+    text, probability, verdict = told(registered, outcome)
+    return PredictionView(text=plain(text), probability=probability, outcome=verdict.value, found=outcome.found)
 
 
 def _experiment(experiment: Experiment | None, plain: Callable[[str], str]) -> str:

@@ -13,7 +13,16 @@ from hypothesis import strategies as st
 from detectors.types import Role
 from monitor.analysis.differential import diagnose
 from monitor.analysis.hypothesis import Cause, Hypothesis, Prediction, Relation
-from monitor.analysis.predictions import MAX_PREDICTIONS, MAX_ROWS, Outcome, Registered, Verdict, judge, register
+from monitor.analysis.predictions import (
+    MAX_PREDICTIONS,
+    MAX_ROWS,
+    Outcome,
+    Registered,
+    Verdict,
+    judge,
+    register,
+    told,
+)
 from monitor.evidence import build
 from monitor.window import Series
 
@@ -76,6 +85,30 @@ def test_the_outcome_does_not_depend_on_how_the_rows_arrive(relation, within_row
             assert early == final
         else:
             assert final.outcome is Verdict.OPEN or final.row >= rows
+
+
+@pytest.mark.parametrize(
+    ("changes", "outcome", "said"),
+    [
+        ({"lo": -math.inf}, "confirmed", ("loss back in band (below 3) within 6 rows", 0.8, "confirmed")),
+        ({"probability": 0.5}, "refuted", ("loss back in band (1 to 3) within 6 rows", 0.5, "refuted")),
+        (
+            {"relation": Relation.STAYS_OUT, "probability": 0.25},
+            "refuted",
+            ("loss does not stay out of band (1 to 3) for 6 rows", 0.75, "confirmed"),
+        ),
+        (
+            {"relation": Relation.BECOMES_NONFINITE, "probability": 0.25},
+            "confirmed",
+            ("loss stays finite within 6 rows", 0.75, "refuted"),
+        ),
+        ({"relation": Relation.STAYS_IN_BAND, "hi": math.inf}, "open", ("loss stays in band for 6 rows", 0.8, "open")),
+        ({"probability": 0.25}, "undecided", ("loss not back in band (1 to 3) within 6 rows", 0.75, "undecided")),
+    ],
+)
+def test_a_prediction_is_told_as_what_is_expected(changes, outcome, said):
+    prediction = registered(**{"relation": Relation.BACK_IN_BAND} | changes)
+    assert told(prediction, Outcome(outcome=Verdict(outcome))) == said
 
 
 def test_a_new_attempt_before_the_decision_leaves_it_undecided_for_good():

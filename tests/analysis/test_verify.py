@@ -210,5 +210,7 @@ def test_a_view_carries_the_checked_claims_the_rivals_and_the_predictions():
     assert (shown.cause, shown.author, shown.note) == ("bad_batch", "built-in", "no key")
     assert {c.verdict for c in shown.claims} == {"supported"}
     assert shown.rivals
-    assert [p.outcome for p in shown.predictions] == ["open"] * len(registered)
+    assert [p.outcome for p in shown.predictions] == ["open"] * (len(registered) - 1)
+    assert not any("stays out" in p.text for p in shown.predictions)  # the rival's, and the contrary of our own
+    assert hypothesis.urgency in shown.summary
     assert "Control:" in shown.experiment

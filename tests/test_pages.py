@@ -1,0 +1,81 @@
+"""An incident reads as a sentence: the loss first, every number once, nothing that says nothing."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+from build import finding
+
+from detectors.types import Finding, Kind, Phase, Role, Severity
+from monitor.incident import Incident
+from monitor.incidents import Book, Limit, Transition
+from monitor.pages import facts, headline, note
+
+
+def blowup(row: int, **changes: object) -> Finding:
+    shape = {"kind": Kind.GRAD_BLOWUP, "metric": "grad_norm", "role": Role.GRAD_NORM, "observed": 14.8, "expected": 1.3}
+    return finding(row, **(shape | changes))
+
+
+def told(*findings: Finding) -> list[Transition]:
+    book = Book()
+    changes = [book.apply(f, Limit(), 0.0) for f in findings]
+    return [c for c in changes if c is not None]
+
+
+def last(*findings: Finding) -> Incident:
+    return told(*findings)[-1].incident
+
+
+def test_the_headline_names_the_loss_where_it_moved_whichever_metric_moved_first():
+    assert headline(last(blowup(610))) == "r: gradient norm blow-up, grad_norm 1.3 → 14.8 (11.4×) at step 610"
+    assert headline(last(blowup(610), finding(611))) == "r: loss spike 2.3 → 9.7 (4.22×) at step 610"
+
+
+def test_a_spike_that_becomes_a_divergence_is_called_one():
+    worse = finding(700, kind=Kind.DIVERGENCE, observed=20.7, expected=2.3)
+    assert headline(last(finding(610), blowup(610), worse)) == "r: loss diverges 2.3 → 20.7 (9×) at step 610"
+
+
+def test_a_component_of_the_loss_and_another_kind_never_take_the_headline():
+    part = finding(611, metric="loss_cls", severity=Severity.RECORD)
+    assert "gradient norm blow-up" in headline(last(blowup(610), part))
+    broken = finding(610, kind=Kind.NONFINITE, observed=math.nan)
+    assert headline(last(broken, finding(611))) == "r: non-finite values, loss is NaN at step 610"
+
+
+def test_the_facts_say_what_moved_once_more_than_the_headline_does():
+    assert [label for label, _ in facts(last(finding(610)))] == ["Since", "Score"]
+    said = dict(facts(last(blowup(610), finding(611))))
+    assert said["Moved"] == "grad_norm 1.3 → 14.8 (11.4×), loss 2.3 → 9.7 (4.22×)"
+
+
+def test_metrics_beyond_the_first_few_are_counted():
+    more = [finding(611, metric=f"loss_{i}", key=f"loss_spike:loss_{i}") for i in range(6)]
+    assert dict(facts(last(finding(610), *more)))["Moved"].endswith("and 3 more")
+
+
+@pytest.mark.parametrize(
+    ("changes", "wanted"), [({}, {}), ({"attempt": 1}, {"Attempt": "2"}), ({"attempt": 2}, {"Attempt": "3"})]
+)
+def test_the_first_attempt_and_the_first_episode_are_not_worth_a_line(changes, wanted):
+    said = dict(facts(last(finding(610, **changes))))
+    assert {k: v for k, v in said.items() if k in ("Attempt", "Episode")} == wanted
+
+
+def test_a_relapse_counts_its_episodes():
+    ended = finding(640, phase=Phase.ENDS, reason="recovered")
+    said = dict(facts(last(finding(610), ended, finding(650))))
+    assert (said["Episode"], "Attempt" in said) == ("2", False)
+
+
+def test_a_resolved_incident_says_why_where_and_how_long_it_lasted():
+    said = dict(facts(last(finding(610), finding(700, phase=Phase.ENDS, reason="recovered"))))
+    assert said["Resolved"] == "back in its band after step 700, 1970-01-01 00:28:20 UTC, 1 min 30 s after it began"
+
+
+def test_what_joins_is_said_in_the_thread_with_its_size():
+    said = note(told(blowup(610), finding(611))[-1])
+    assert said is not None
+    assert said.text == "Also: loss spike 2.3 → 9.7 (4.22×) at step 611."
