@@ -25,22 +25,27 @@ class Refused(Exception):  # noqa: N818, it is an answer, not a failure
 
 
 async def serve(path: Path, group: str | None, verbs: dict[str, Verb]) -> web.AppRunner:
-    """Answer POST /{verb}/{id} with JSON string values. PermissionError if the group cannot be given the socket."""
+    """Answer POST /{verb} with a JSON object of strings, `id` among them. OSError if the socket cannot be made."""
 
     async def handle(request: web.Request) -> web.Response:
         verb = verbs.get(request.match_info["verb"])
         if verb is None:
-            return web.json_response({"error": f"unknown verb; known: {', '.join(sorted(verbs))}"}, status=404)
-        body = await request.json() if request.can_read_body else {}
-        if not isinstance(body, dict) or not all(isinstance(v, str) for v in body.values()):
-            return web.json_response({"error": "the body must be an object of strings"}, status=400)
+            return _refusal(404, f"unknown verb; known: {', '.join(sorted(verbs))}")
         try:
-            return web.json_response({"message": await verb(request.match_info["id"], body)})
+            body = await request.json()
+        except ValueError:
+            body = None
+        if not isinstance(body, dict) or not all(isinstance(v, str) for v in body.values()):
+            return _refusal(400, "the body must be a JSON object of strings")
+        try:
+            return web.json_response({"message": await verb(body.pop("id", ""), body)})
         except Refused as e:
-            return web.json_response({"error": str(e)}, status=409)
+            return _refusal(409, str(e))
 
+    if path.exists() and not path.is_socket():  # noqa: ASYNC240, once at the start
+        raise FileExistsError(f"{path}: is there and no socket; set control.socket to another path")
     app = web.Application(client_max_size=MAX_BODY_BYTES)
-    app.router.add_post("/{verb}/{id}", handle)
+    app.router.add_post("/{verb}", handle)
     runner = web.AppRunner(app, access_log=None)
     await runner.setup()
     path.unlink(missing_ok=True)  # noqa: ASYNC240, left by a killed daemon; the state lock says it is ours
@@ -54,12 +59,16 @@ async def serve(path: Path, group: str | None, verbs: dict[str, Verb]) -> web.Ap
     return runner
 
 
+def _refusal(status: int, why: str) -> web.Response:
+    return web.json_response({"error": why}, status=status)
+
+
 async def ask(path: Path, verb: str, incident: str, **values: str) -> str:
     """Send one verb. ControlError if no daemon answers or it refuses."""
     try:
         async with (
             ClientSession(connector=UnixConnector(path=str(path))) as session,
-            session.post(f"http://runwarden/{verb}/{incident}", json=values) as response,
+            session.post(f"http://runwarden/{verb}", json={"id": incident, **values}) as response,
         ):
             answer = await response.json()
     except (ClientError, OSError) as e:

@@ -6,15 +6,17 @@ It reads no clock and touches no disk: the same batches give the same steps, liv
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
 from detectors import Suite
-from detectors.types import Block, Finding, Kind, Origin, Phase, Role, Severity
+from detectors.types import Block, Finding, Origin, Role, Severity
 from monitor.attempts import Attempt
 from monitor.frame import Batch, Frame, Status
 from monitor.incident import Incident, Reason
 from monitor.incidents import Book, Limit, Transition
+from monitor.outage import KEY, Outages
 from monitor.rows import Run, blocks_of
 
 
@@ -24,7 +26,7 @@ class EngineSettings:
 
     max_page_age_s: older rows that were missed while we were down page nobody. late_s: such rows older than this mark
     their page as late. source_lost_s: how long a source may fail before that is an incident. idle_every_s: least time
-    between two looks for silence. max_series: metrics per run, more are dropped. max_runs: runs in memory; a new one
+    between two looks for silence. persist_rows: so many rows after history, what still holds pages. max_series: metrics per run, more are dropped. max_runs: runs in memory; a new one
     beyond makes the engine forget the one that was seen longest ago. Both are counted.
     """
 
@@ -32,6 +34,7 @@ class EngineSettings:
     late_s: float = 120.0
     source_lost_s: float = 60.0
     idle_every_s: float = 1.0
+    persist_rows: int = 8
     max_series: int = 4096
     max_runs: int = 10_000
 
@@ -48,12 +51,17 @@ class AttemptStart:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Step:
-    """What one batch meant. touched: runs with new rows. dropped: (reason, count) of what a limit refused."""
+    """What one batch meant.
+
+    touched: runs with new rows. told: runs of which the source said something new. dropped: (reason, count) of what a
+    limit refused.
+    """
 
     findings: tuple[Finding, ...] = ()
     transitions: tuple[Transition, ...] = ()
     attempts: tuple[AttemptStart, ...] = ()
     touched: tuple[str, ...] = ()
+    told: tuple[str, ...] = ()
     dropped: tuple[tuple[str, int], ...] = ()
 
 
@@ -64,9 +72,9 @@ class Engine:
         self._suite = suite
         self._book = book
         self._settings = settings or EngineSettings()
+        self._outages = Outages(self._settings.source_lost_s)
         self._runs: dict[str, Run] = {}
-        self._failing: dict[str, float] = {}  # source → when its trouble began
-        self._looked = float("-inf")
+        self._looked: dict[str, float] = {}  # source → when its runs were last looked at for silence
 
     @property
     def runs(self) -> dict[str, Run]:
@@ -75,36 +83,35 @@ class Engine:
 
     def step(self, batch: Batch) -> Step:
         """Take in a batch."""
-        blocks, dropped = self._blocks(batch)
+        transitions, dropped = self._make_room(batch)
+        told = self._hear(batch)
+        blocks = self._blocks(batch, dropped)
         attempts = self._attempts(blocks)
         findings = self._suite.update(blocks)
-        latest = {b.run: b for b in blocks}
-        transitions = []
-        for finding in findings:
-            change = self._book.apply(
-                finding, self._limit(_home(finding, blocks), finding.t, batch.t_recv), batch.t_recv
-            )
-            if change is not None:
-                transitions.append(change)
-        for block in latest.values():
-            if self._limit(block, float(block.t[-1]), batch.t_recv).reason is None:
-                transitions += self._book.lift(block.run, int(block.row[-1]), int(block.step[-1]), batch.t_recv)
-        waiting = self._idle(batch)
-        for finding in waiting:
-            change = self._book.apply(finding, Limit(), batch.t_recv)
-            if change is not None:
-                transitions.append(change)
+        transitions += self._decide(findings, blocks, batch.t_recv)
+        for name in told:
+            if self._runs[name].finished:
+                self._suite.finish(name)
+        waiting = self._outages.look(batch, told=any(KEY in i.open for i in self._book.open(batch.source)))
+        waiting += self._silent(batch)
+        changes = (self._book.apply(finding, Limit(), batch.t_recv) for finding in waiting)
+        transitions += [c for c in changes if c is not None]
         return Step(
             findings=(*findings, *waiting),
             transitions=tuple(transitions),
             attempts=tuple(attempts),
-            touched=tuple(latest),
+            touched=tuple(dict.fromkeys(b.run for b in blocks)),
+            told=tuple(told),
             dropped=tuple(dropped.items()),
         )
 
     def observe(self, batch: Batch) -> None:
         """Take in a batch again after a restart: what it meant is already known."""
-        self._suite.update(self._blocks(batch)[0])
+        blocks = self._blocks(batch, {})
+        self._attempts(blocks)
+        self._suite.update(blocks)
+        for block in blocks:
+            self._count_live(block, batch.t_recv)
 
     def acknowledge(self, incident_id: str, now: float) -> Transition | None:
         """See `Book.acknowledge`."""
@@ -113,6 +120,14 @@ class Engine:
     def resolve(self, incident_id: str, now: float) -> Transition | None:
         """See `Book.resolve`."""
         return self._book.resolve(incident_id, now)
+
+    def incident(self, incident_id: str) -> Incident | None:
+        """See `Book.find`."""
+        return self._book.find(incident_id)
+
+    def put_back(self, incident: Incident) -> None:
+        """See `Book.put_back`."""
+        self._book.put_back(incident)
 
     def open_incidents(self) -> list[Incident]:
         """Incidents that are not resolved."""
@@ -133,36 +148,48 @@ class Engine:
         self._suite.load(run, blob[4 + size :])
         self._runs[run] = Run(**state)
 
-    def _blocks(self, batch: Batch) -> tuple[list[Block], dict[str, int]]:
-        dropped: dict[str, int] = {}
+    def _make_room(self, batch: Batch) -> tuple[list[Transition], dict[str, int]]:
+        """Forget the runs that were seen longest ago, so that the batch's new ones find a place."""
+        coming = {f.run for f in batch.frames}
+        over = len(self._runs.keys() | coming) - self._settings.max_runs
+        if over <= 0:
+            return [], {}
+        held = {i.run for i in self._book.open()}
+        leaving = sorted(
+            (r for name, r in self._runs.items() if name not in coming),
+            key=lambda r: (r.name in held, r.seen if math.isfinite(r.seen) else -math.inf, r.name),
+        )[:over]
+        closed = []
+        for run in leaving:
+            del self._runs[run.name]
+            self._suite.forget(run.name)
+            closed += self._book.forget(run.name, batch.t_recv)
+        return closed, {"run_forgotten": len(leaving)} if leaving else {}
+
+    def _hear(self, batch: Batch) -> list[str]:
+        """What the source says of its runs; those of which it is news."""
+        told = []
+        for name in batch.facts.keys() & (self._runs.keys() | {f.run for f in batch.frames}):
+            facts, run = batch.facts[name], self._runs.setdefault(name, Run(name, batch.source))
+            if facts.total_steps > run.total_steps or (facts.finished and not run.finished):
+                run.total_steps = max(run.total_steps, facts.total_steps)
+                run.finished = run.finished or facts.finished
+                told.append(name)
+        return sorted(told)
+
+    def _blocks(self, batch: Batch, dropped: dict[str, int]) -> list[Block]:
         by_run: dict[str, list[Frame]] = {}
         for frame in batch.frames:
             by_run.setdefault(frame.run, []).append(frame)
-        for name, facts in batch.facts.items():
-            if name in by_run or name in self._runs:
-                run = self._runs.setdefault(name, Run(name, batch.source))
-                run.total_steps = max(run.total_steps, facts.total_steps)
-                if facts.finished and not run.finished:
-                    run.finished = True
-                    self._suite.finish(name)
         blocks: list[Block] = []
         for name, frames in by_run.items():
-            if name not in self._runs and len(self._runs) >= self._settings.max_runs:
-                self._forget_oldest()
-                dropped["run_forgotten"] = dropped.get("run_forgotten", 0) + 1
             run = self._runs.setdefault(name, Run(name, batch.source))
             run.source = batch.source
             refused = run.dropped
             blocks += blocks_of(run, frames, batch.t_recv, self._settings.max_series)
             if run.dropped > refused:
                 dropped["series_limit"] = dropped.get("series_limit", 0) + run.dropped - refused
-        return blocks, dropped
-
-    def _forget_oldest(self) -> None:
-        oldest = min(self._runs.values(), key=lambda r: r.seen if r.seen == r.seen else float("-inf")).name
-        del self._runs[oldest]
-        self._suite.forget(oldest)
-        self._book.forget(oldest)
+        return blocks
 
     def _attempts(self, blocks: Sequence[Block]) -> list[AttemptStart]:
         starts = []
@@ -170,10 +197,40 @@ class Engine:
             run = self._runs[block.run]
             if block.attempt > run.announced:
                 run.announced = block.attempt
-                starts.append(
-                    AttemptStart(run=block.run, attempt=block.attempt, row=int(block.row[0]), step=int(block.step[0]))
-                )
+                row, step = int(block.row[0]), int(block.step[0])
+                starts.append(AttemptStart(run=block.run, attempt=block.attempt, row=row, step=step))
         return starts
+
+    def _decide(self, findings: Sequence[Finding], blocks: Sequence[Block], now: float) -> list[Transition]:
+        """Findings to transitions, run by run and row by row, with what persists from history in its place."""
+        by_run: dict[str, list[Block]] = {}
+        for block in blocks:
+            by_run.setdefault(block.run, []).append(block)
+        said: dict[str, list[Finding]] = {}
+        for finding in findings:
+            said.setdefault(finding.run, []).append(finding)
+        transitions = []
+        for name, mine in by_run.items():
+            lift = next((place for place in (self._count_live(b, now) for b in mine) if place is not None), None)
+            for finding in said.get(name, []):
+                if lift is not None and finding.row > lift[0]:
+                    transitions += self._book.lift(name, *lift, now)
+                    lift = None
+                limit = self._limit(_home(finding, mine), finding.t, now)
+                change = self._book.apply(finding, limit, now)
+                transitions += [] if change is None else [change]
+            if lift is not None:
+                transitions += self._book.lift(name, *lift, now)
+        return transitions
+
+    def _count_live(self, block: Block, now: float) -> tuple[int, int] | None:
+        """Count rows that may page; (row, step) of the one at which the run counts as alive, if it is in the block."""
+        if self._limit(block, float(block.t[-1]), now).reason is not None:
+            return None
+        run = self._runs[block.run]
+        before, run.alive = run.alive, run.alive + block.row.size
+        at = self._settings.persist_rows - before - 1
+        return (int(block.row[at]), int(block.step[at])) if 0 <= at < block.row.size else None
 
     def _limit(self, block: Block, t: float, now: float) -> Limit:
         if block.origin is Origin.HISTORY:
@@ -185,59 +242,17 @@ class Engine:
             return Limit(late=age > self._settings.late_s)
         return Limit()
 
-    def _idle(self, batch: Batch) -> list[Finding]:
-        found = self._source(batch)
-        due = batch.t_recv - self._looked >= self._settings.idle_every_s
-        if batch.at_head and batch.status is Status.OK and due:
-            self._looked = batch.t_recv
-            if self._failing:
-                fine = [r.name for r in self._runs.values() if r.source not in self._failing]
-                found += self._suite.idle(batch.t_recv, fine)
-            else:
-                found += self._suite.idle(batch.t_recv)
-        return found
-
-    def _source(self, batch: Batch) -> list[Finding]:
-        """Trouble of a source is our own outage: it is told apart from a run that fell silent."""
-        key = f"{Kind.SOURCE_LOST}:"
-        if batch.status is Status.ERROR:
-            since = self._failing.setdefault(batch.source, batch.t_recv)
-            if batch.t_recv - since < self._settings.source_lost_s:
-                return []
-            return [_source_finding(batch, key, since, Phase.BEGINS)]
-        since = self._failing.pop(batch.source, batch.t_recv)
-        if any(key in i.open for i in self._book.open(batch.source)):
-            return [_source_finding(batch, key, since, Phase.ENDS)]
-        return []
+    def _silent(self, batch: Batch) -> list[Finding]:
+        """Look for silence among the runs of a source that was just read to its end; of others nothing is known."""
+        looked = self._looked.get(batch.source, -math.inf)
+        # A clock that was set back must not stop the looking.
+        due = not looked <= batch.t_recv < looked + self._settings.idle_every_s
+        if not (batch.at_head and batch.status is Status.OK and due):
+            return []
+        self._looked[batch.source] = batch.t_recv
+        return self._suite.idle(batch.t_recv, [r.name for r in self._runs.values() if r.source == batch.source])
 
 
 def _home(finding: Finding, blocks: Sequence[Block]) -> Block:
-    """The block that holds the row of a finding."""
-    mine = [b for b in blocks if b.run == finding.run]
-    return next((b for b in mine if b.row[0] <= finding.row <= b.row[-1]), mine[-1])
-
-
-def _source_finding(batch: Batch, key: str, since: float, phase: Phase) -> Finding:
-    return Finding(
-        kind=Kind.SOURCE_LOST,
-        phase=phase,
-        severity=Severity.PAGE,
-        run=batch.source,
-        attempt=0,
-        key=key,
-        metric=None,
-        role=None,
-        row=int(since),  # a source has no rows; this keeps its incidents apart
-        step=-1,
-        t=batch.t_recv,
-        first_row=int(since),
-        first_step=-1,
-        last_row=int(since),
-        last_step=-1,
-        observed=batch.t_recv - since,
-        expected=0.0,
-        score=batch.t_recv - since,
-        unit="s",
-        direction="up",
-        reason="recovered" if phase is Phase.ENDS else "unreachable",
-    )
+    """The block of its run that holds the row of a finding."""
+    return next((b for b in blocks if b.row[0] <= finding.row <= b.row[-1]), blocks[-1])

@@ -24,6 +24,7 @@ from monitor.engine import Step
 from monitor.errors import PermanentError, TransientError
 from monitor.evidence import Evidence, build
 from monitor.incident import Incident
+from monitor.ledger import Explained
 from monitor.metrics import Metrics
 from monitor.page import HypothesisView, Note
 from monitor.ports import Analyst
@@ -98,7 +99,13 @@ class Explainer:
     def _spawn(self, work: Coroutine[None, None, None]) -> None:
         task = asyncio.ensure_future(work)
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            # The page does not depend on this: it leaves at the end of its hold.
+            log.error("analysis_broken error=%r", error, exc_info=error)
 
     async def _explain(self, incident: Incident) -> None:
         began = time.monotonic()
@@ -112,11 +119,12 @@ class Explainer:
             await self._keep(case, own, "")
             await self._let_go(incident)
             return
-        await self._keep(case, own, f"{self._analyst.name} is being asked.")
+        await self._keep(case, own, f"{self._analyst.name} is being asked.", final=False)
         asking = asyncio.ensure_future(self._ask(case))
         done, _ = await asyncio.wait({asking}, timeout=self._patience.hold_s)
         if not done:
-            await self._keep(case, own, f"{self._analyst.name} had not answered after {self._patience.hold_s:g} s.")
+            late = f"{self._analyst.name} had not answered after {self._patience.hold_s:g} s."
+            await self._keep(case, own, late, final=False)
             await self._let_go(incident)
         failure = await asking
         if failure:
@@ -141,7 +149,7 @@ class Explainer:
         await self._keep(case, answer, "")
         return ""
 
-    async def _keep(self, case: _Case, answer: Answer, remark: str) -> None:
+    async def _keep(self, case: _Case, answer: Answer, remark: str, *, final: bool = True) -> None:
         verified = verify(answer.hypothesis, case.evidence, case.incident, case.window)
         registered = register(verified.hypothesis, case.evidence, case.incident, case.window, answer.author)
         top = verified.hypothesis.causes[0]
@@ -150,17 +158,18 @@ class Explainer:
             text=f"Hypothesis by {answer.author}: {top.cause.value.replace('_', ' ')}.",
         )
         own = answer.author == Differential.name
-        await self._state.write(
-            self._state.ledger.answer,
-            case.incident.id,
-            case.incident.episode,
-            answer.author,
-            pack(verified, case.evidence, answer.author, remark),
-            [(r.id, r.run, r.model_dump_json()) for r in registered],
-            self._clock(),
-            [] if own else [said],
-            (case.evidence.sha256, case.evidence.text()),
+        explained = Explained(
+            incident=case.incident.id,
+            episode=case.incident.episode,
+            author=answer.author,
+            body=pack(verified, case.evidence, answer.author, remark),
+            final=final,
+            predictions=tuple((r.id, r.run, r.model_dump_json()) for r in registered),
+            sha256=case.evidence.sha256,
+            evidence=case.evidence.text(),
+            notes=() if own else (said,),
         )
+        await self._state.write(self._state.ledger.answer, explained, self._clock())
         self._open = None
         self._touched.add(case.incident.run)
         self._spawn(self._judge())

@@ -32,7 +32,7 @@ class Reason(StrEnum):
     HISTORY = "history"
     TOO_OLD = "too_old"
     PERSISTS = "persists"
-    COMPONENT = "component"
+    FORGOTTEN = "forgotten"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -121,9 +121,19 @@ class Book:
             return None
         return self._put(replace(incident, state=State.RESOLVED, resolved_t=now), Reason.RESOLVED_BY_HAND, now)
 
-    def forget(self, run: str) -> None:
-        """Drop a run that left memory."""
+    def forget(self, run: str, now: float) -> list[Transition]:
+        """Drop a run that left memory; what was open of it is closed, and says so."""
+        closed = [
+            self._put(replace(i, state=State.RESOLVED, resolved_t=now, open=()), Reason.FORGOTTEN, now)
+            for i in self.open(run)
+        ]
         self._by_run.pop(run, None)
+        return closed
+
+    def put_back(self, incident: Incident) -> None:
+        """Undo the last change of an incident that could not be committed."""
+        kept = [i for i in self._by_run.get(incident.run, []) if i.id != incident.id]
+        self._by_run[incident.run] = [*kept, incident]
 
     def _begin(
         self, finding: Finding, severity: Severity, limit: Limit, t: float, previous: Incident | None

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 from detectors.types import Severity
 from monitor.engine import Engine, Step
@@ -20,6 +21,24 @@ from monitor.store import Snapshot, Store
 
 # A run is replayed from its last snapshot after a restart; this bounds how many rows that may be.
 SNAPSHOT_ROWS = 4096
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Explained:
+    """A checked answer to an episode, as it is stored.
+
+    body: JSON. final: nobody is being asked any more. predictions: (id, run, JSON). sha256, evidence: what was seen.
+    """
+
+    incident: str
+    episode: int
+    author: str
+    body: str
+    final: bool
+    predictions: tuple[tuple[str, str, str], ...]
+    sha256: str
+    evidence: str
+    notes: tuple[Note, ...] = ()
 
 
 class Ledger:
@@ -38,7 +57,7 @@ class Ledger:
         if self._waiting is None or self._waiting[0] is not batch:
             self._waiting = (batch, self.engine.step(batch))
         step = self._waiting[1]
-        if batch.frames or batch.lines or batch.cursors or step.transitions:
+        if batch.frames or batch.lines or batch.cursors or step.transitions or step.told:
             with self._store.transaction() as db:
                 self._write(db, batch, step)
             for run in self._due(step):
@@ -48,11 +67,11 @@ class Ledger:
 
     def acknowledge(self, incident_id: str, now: float) -> bool:
         """A person has seen it; False if there is no such open incident."""
-        return self._by_hand(self.engine.acknowledge(incident_id, now), now)
+        return self._by_hand(self.engine.acknowledge, incident_id, now)
 
     def resolve(self, incident_id: str, now: float) -> bool:
         """A person closes it; False if there is no such open incident."""
-        return self._by_hand(self.engine.resolve(incident_id, now), now)
+        return self._by_hand(self.engine.resolve, incident_id, now)
 
     def judge(self, incident_id: str, verdict: str, cause: str | None, author: str, now: float) -> None:
         """Keep what a person says of an incident or its hypothesis."""
@@ -61,32 +80,19 @@ class Ledger:
             said = Note(id=f"{incident_id}.verdict.{now:.3f}", text=f"Verdict by {author}: {verdict}.")
             self._say(db, incident_id, [said], now)
 
-    def answer(
-        self,
-        incident_id: str,
-        episode: int,
-        author: str,
-        body: str,
-        predictions: Iterable[tuple[str, str, str]],
-        now: float,
-        notes: Sequence[Note] = (),
-        evidence: tuple[str, str] | None = None,
-    ) -> None:
-        """Keep a checked answer with its predictions (id, run, JSON) and let the page go. evidence: sha256 and text."""
+    def answer(self, explained: Explained, now: float) -> None:
+        """Keep a checked answer with its predictions and what it adds to the thread."""
+        e = explained
         with self._store.transaction() as db:
-            db.execute(
-                "INSERT OR REPLACE INTO answers VALUES (?, ?, ?, ?, ?)", (incident_id, episode, author, now, body)
-            )
-            for key, run, registered in predictions:
+            row = (e.incident, e.episode, e.author, now, e.final, e.body)
+            db.execute("INSERT OR REPLACE INTO answers VALUES (?, ?, ?, ?, ?, ?)", row)
+            for key, run, registered in e.predictions:
                 db.execute(
                     "INSERT OR IGNORE INTO predictions VALUES (?, ?, ?, 'open', '', ?)",
-                    (key, incident_id, run, registered),
+                    (key, e.incident, run, registered),
                 )
-            if evidence is not None:
-                db.execute(
-                    "INSERT OR IGNORE INTO evidence VALUES (?, ?, ?, ?)", (incident_id, evidence[0], now, evidence[1])
-                )
-            self._say(db, incident_id, notes, now)
+            db.execute("INSERT OR IGNORE INTO evidence VALUES (?, ?, ?, ?)", (e.incident, e.sha256, now, e.evidence))
+            self._say(db, e.incident, e.notes, now)
 
     def release(self, incident_id: str, now: float) -> None:
         """End the hold of a page."""
@@ -164,7 +170,7 @@ class Ledger:
         """Runs whose detector state goes to disk with this step: many rows, or a change that no row will show again."""
         changed = {t.incident.run for t in step.transitions} & self.engine.runs.keys()
         many = {r for r in step.touched if self.engine.runs[r].rows - self._kept_at.get(r, 0) >= SNAPSHOT_ROWS}
-        return changed | many
+        return changed | many | set(step.told)
 
     def _facts(self, name: str) -> str:
         run = self.engine.runs[name]
@@ -182,11 +188,17 @@ class Ledger:
             }
         )
 
-    def _by_hand(self, transition: Transition | None, now: float) -> bool:
-        if transition is None:
+    def _by_hand(self, change: Callable[[str, float], Transition | None], incident_id: str, now: float) -> bool:
+        before = self.engine.incident(incident_id)
+        transition = change(incident_id, now)
+        if before is None or transition is None:
             return False
-        with self._store.transaction() as db:
-            self._put(db, transition, now)
+        try:
+            with self._store.transaction() as db:
+                self._put(db, transition, now)
+        except sqlite3.Error:
+            self.engine.put_back(before)  # what is not on disk did not happen
+            raise
         return True
 
     def _put(self, db: sqlite3.Connection, transition: Transition, now: float) -> None:

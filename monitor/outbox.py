@@ -95,7 +95,7 @@ class Worker:
         return 0.0  # something may have changed meanwhile: look again
 
     async def _retry(self, delivery: Delivery, error: TransientError) -> float:
-        backoff = min(RETRY_MOST_S, RETRY_LEAST_S * 2.0**delivery.tries) * (1.0 + random.random() / 4.0)  # noqa: S311
+        backoff = min(RETRY_MOST_S, RETRY_LEAST_S * 2.0 ** min(delivery.tries, 12)) * (1.0 + random.random() / 4.0)  # noqa: S311
         wait = error.retry_after_s or backoff
         log.warning("page_retry sink=%s incident=%s in_s=%.1f error=%s", delivery.sink, delivery.incident, wait, error)
         await self._desk.failed(delivery, error, self._clock() + wait)

@@ -30,6 +30,7 @@ _WHY = {
     Reason.REBASED: "the new level held and is the baseline now",
     Reason.ATTEMPT_ENDED: "a new attempt began",
     Reason.RESOLVED_BY_HAND: "resolved by hand",
+    Reason.FORGOTTEN: "the run made room for newer ones, it is not watched any more",
 }
 _LEADS = (Kind.DIVERGENCE, Kind.LOSS_SPIKE)  # what a training incident is about, whichever metric moved first
 _MOVED = 4
@@ -57,7 +58,9 @@ def duration(seconds: float) -> str:
 
 
 def moment(t: float) -> str:
-    """Unix seconds as UTC."""
+    """Unix seconds as UTC; as a number where no calendar has it."""
+    if not 0 <= t < 253_402_300_800:
+        return f"t={number(t)}"
     return datetime.fromtimestamp(t, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
 
 

@@ -162,7 +162,7 @@ class Reader:
         """Open or delivered-to-be incidents of severity page that nobody has explained yet."""
         rows = self._db.execute(
             "SELECT i.body FROM incidents i WHERE i.severity = 2 AND i.state != 'resolved' AND NOT EXISTS"
-            " (SELECT 1 FROM answers a WHERE a.incident = i.id AND a.episode = i.episode)"
+            " (SELECT 1 FROM answers a WHERE a.incident = i.id AND a.episode = i.episode AND a.final)"
         )
         return [incident_of(body) for (body,) in rows]
 

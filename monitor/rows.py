@@ -26,7 +26,7 @@ class Run:
     """What is known of one run between batches.
 
     metrics: name → role; primary: role → its first metric. dropped: series beyond the cap. rows: how many were seen.
-    live: rows came after the first sight. announced: the last attempt whose start was reported.
+    live: rows came after the first sight. alive: how many rows could have paged. announced: the last attempt whose start was reported.
     """
 
     name: str
@@ -43,6 +43,7 @@ class Run:
     total_steps: int = -1
     finished: bool = False
     live: bool = False
+    alive: int = 0
     announced: int = -1
 
 

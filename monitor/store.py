@@ -48,7 +48,8 @@ CREATE TABLE transitions (
   PRIMARY KEY (incident, revision));
 CREATE TABLE notes (incident TEXT, id TEXT, seq INTEGER PRIMARY KEY AUTOINCREMENT, t REAL NOT NULL, text TEXT NOT NULL,
   UNIQUE (incident, id));
-CREATE TABLE answers (incident TEXT, episode INTEGER, author TEXT, t REAL NOT NULL, body TEXT NOT NULL,
+CREATE TABLE answers (
+  incident TEXT, episode INTEGER, author TEXT, t REAL NOT NULL, final INTEGER NOT NULL, body TEXT NOT NULL,
   PRIMARY KEY (incident, episode, author));
 CREATE TABLE evidence (incident TEXT, sha256 TEXT, t REAL NOT NULL, body TEXT NOT NULL, PRIMARY KEY (incident, sha256));
 CREATE TABLE predictions (id TEXT PRIMARY KEY, incident TEXT NOT NULL, run TEXT NOT NULL, outcome TEXT NOT NULL,
@@ -97,27 +98,11 @@ class Store:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._lock = _lock(path)
-        fresh = not path.exists() or path.stat().st_size == 0
         try:
-            self.db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
-            self.db.execute("PRAGMA journal_mode=WAL")
-            self.db.execute("PRAGMA synchronous=FULL")
-            self.db.execute("PRAGMA busy_timeout=5000")
-            if fresh:
-                path.chmod(0o600)
-                self.db.executescript(_SCHEMA)
-                self.db.execute("INSERT INTO meta VALUES ('schema', ?)", (str(SCHEMA_VERSION),))
-            found = self.db.execute("SELECT value FROM meta WHERE key='schema'").fetchone()
-            check = self.db.execute("PRAGMA quick_check(1)").fetchone()
-        except sqlite3.DatabaseError as e:
-            raise StoreError(f"{path}: not a usable state database ({e}); move it away to start afresh") from e
-        if check[0] != "ok":
-            raise StoreError(f"{path}: the state database is damaged ({check[0]}); move it away to start afresh")
-        if found is None or int(found[0]) != SCHEMA_VERSION:
-            version = found[0] if found else "none"
-            raise StoreError(
-                f"{path}: schema version {version}, this program writes {SCHEMA_VERSION}; use the matching release"
-            )
+            self.db = _open(path)
+        except BaseException:
+            os.close(self._lock)
+            raise
 
     @contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
@@ -125,17 +110,18 @@ class Store:
         self.db.execute("BEGIN IMMEDIATE")
         try:
             yield self.db
+            self.db.execute("COMMIT")
         except BaseException:
-            self.db.execute("ROLLBACK")
+            if self.db.in_transaction:  # a failed COMMIT may have ended it already
+                self.db.execute("ROLLBACK")
             raise
-        self.db.execute("COMMIT")
 
     def close(self) -> None:
         """Fold the log into the file and let others use it."""
         self.db.close()
         os.close(self._lock)
 
-    def restore(self, most_runs: int) -> Restored:
+    def restore(self, most_runs: int = 10_000) -> Restored:
         """What the last commit left: every open episode and the newest 2,000, the runs that moved last."""
         cursors: dict[str, dict[str, str]] = {}
         for source, stream, position in self.db.execute("SELECT source, stream, position FROM cursors"):
@@ -257,6 +243,31 @@ def _lock(path: Path) -> int:
         os.close(held)
         raise StoreError(f"{path.parent}: another runwarden uses this state; stop it or set another state_dir") from e
     return held
+
+
+def _open(path: Path) -> sqlite3.Connection:
+    """The database with our schema, made if there is none. StoreError if it cannot be used."""
+    db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+    try:
+        path.chmod(0o600)
+        db.execute("PRAGMA journal_mode=WAL")
+        db.execute("PRAGMA synchronous=FULL")
+        db.execute("PRAGMA busy_timeout=5000")
+        (tables,) = db.execute("SELECT COUNT(*) FROM sqlite_master").fetchone()
+        if tables == 0:
+            made = f"INSERT INTO meta VALUES ('schema', '{SCHEMA_VERSION}');"  # noqa: S608, our own number
+            db.executescript(f"BEGIN;{_SCHEMA}{made}COMMIT;")  # all or nothing, whenever we are killed
+        found = db.execute("SELECT value FROM meta WHERE key='schema'").fetchone()
+    except (sqlite3.DatabaseError, OSError) as e:
+        db.close()
+        raise StoreError(f"{path}: not a usable state database ({e}); move it away to start afresh") from e
+    version = found[0] if found else "none"
+    if version != str(SCHEMA_VERSION):
+        db.close()
+        raise StoreError(
+            f"{path}: schema version {version}, this program writes {SCHEMA_VERSION}; use the matching release"
+        )
+    return db
 
 
 def incident_of(body: str) -> Incident:

@@ -7,6 +7,7 @@ import logging
 import math
 import os
 import signal
+import sqlite3
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
@@ -138,6 +139,19 @@ def open_ledger(config: Config, sink_names: Sequence[str], hold_s: float) -> tup
         ) from e
     store = Store(config.state_dir / "state.db")
     settings = EngineSettings(max_page_age_s=config.detection.max_page_age_s)
+    try:
+        return _restored(store, settings, sink_names, hold_s)
+    except BaseException as e:
+        store.close()
+        if isinstance(e, (sqlite3.DatabaseError, ValueError)):
+            why = f"{store.path}: the state database is damaged ({e}); move it away to start afresh"
+            raise StoreError(why) from e
+        raise
+
+
+def _restored(
+    store: Store, settings: EngineSettings, sink_names: Sequence[str], hold_s: float
+) -> tuple[Ledger, dict[str, dict[str, str]]]:
     restored = store.restore(settings.max_runs)
     book = Book()
     book.restore(restored.incidents)
@@ -198,6 +212,7 @@ async def _services(
         retention=retention,
         cursors=cursors,
     )
+    explainer.wake = daemon.wake
     runners: list[AppRunner] = []
     try:
         view = StatusView(state, time.time, lambda: list(daemon.health.trouble))

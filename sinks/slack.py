@@ -96,6 +96,7 @@ class SlackSink:
         if prior is not None:
             done = _Progress(dict(prior.data), list(prior.notes), unsure=prior.intent)
         before = done.receipt(self.name)
+        begun = done.unsure  # an earlier try may have got as far as the picture
         try:
             async with asyncio.timeout(self._timeout_s):
                 await self._show(page, done)
@@ -106,7 +107,7 @@ class SlackSink:
         except CallError as error:
             raise self._failed(error, before, done) from None
         if page.chart_png is not None and "file" not in done.data:
-            await self._draw(page, page.chart_png, done)
+            await self._draw(page, page.chart_png, done, look=begun or "chart" in done.data)
         return done.receipt(self.name)
 
     async def check(self) -> list[str]:
@@ -201,13 +202,13 @@ class SlackSink:
             done.notes += [*skipped, note.id]
             skipped = []
 
-    async def _draw(self, page: Page, png: bytes, done: _Progress) -> None:
+    async def _draw(self, page: Page, png: bytes, done: _Progress, *, look: bool) -> None:
         """Upload the chart once per thread and show it in the message; a failure is remembered, not raised."""
         channel, ts = done.data["channel"], done.data["ts"]
         name = f"runwarden-{hashlib.sha256(page.thread.encode()).hexdigest()[:12]}.png"
         try:
             async with asyncio.timeout(self._timeout_s):
-                if "chart" in done.data:  # tried before: it may have arrived all the same
+                if look:  # tried before: it may have arrived all the same
                     async for message in self._look(done, channel, ts):
                         for file in message.get("files", []):
                             if file.get("name") == name:

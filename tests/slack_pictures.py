@@ -67,16 +67,16 @@ async def watch(folder: Path) -> dict[str, dict[str, Any]]:
             str(RECORDING),
             str(folder / "runs" / "pico-7b.jsonl"),
         ]
-        async with _process(run, environ):
-            await _until((folder / "state" / "control.sock").exists)
+        async with _process(run, environ) as daemon:
+            await _until((folder / "state" / "control.sock").exists, daemon)
             async with _process(write, environ) as writer:
                 reader = Reader(folder / "state" / "state.db")
-                await _until(lambda: bool(_paged(reader)))
+                await _until(lambda: bool(_paged(reader)), daemon)
                 writer.send_signal(signal.SIGSTOP)  # the fault goes on while the page is looked at
-                await _until(lambda: _drawn(double) and _said(reader))
+                await _until(lambda: _drawn(double) and _said(reader), daemon)
                 shown = {"open": recorded(double)}
                 writer.send_signal(signal.SIGCONT)
-                await _until(lambda: _settled(reader))
+                await _until(lambda: _settled(reader), daemon)
                 shown["resolved"] = recorded(double)
                 reader.close()
     return shown
@@ -105,9 +105,11 @@ async def _process(command: list[str], environ: dict[str, str]) -> AsyncIterator
         await asyncio.wait_for(process.wait(), LIMIT_S / 6)
 
 
-async def _until(condition: Callable[[], bool]) -> None:
+async def _until(condition: Callable[[], bool], daemon: asyncio.subprocess.Process) -> None:
     async with asyncio.timeout(LIMIT_S / 3):
-        while not condition():  # noqa: ASYNC110  (what is waited for happens in other processes)
+        while not condition():
+            if daemon.returncode is not None:
+                raise SystemExit(f"the daemon ended with {daemon.returncode}")
             await asyncio.sleep(0.01)
 
 

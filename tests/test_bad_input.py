@@ -13,10 +13,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+from build import falling
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from test_cli import shell
+from test_ledger import opened
 
-from build import falling
 from detectors import Suite
 from detectors.types import Kind, Severity
 from monitor.engine import Engine
@@ -24,8 +26,6 @@ from monitor.frame import Batch, Status
 from monitor.incidents import Book, Transition
 from monitor.sources.files import source as module
 from monitor.sources.files.source import Watch
-from test_cli import shell
-from test_ledger import opened
 
 T0 = 1e9
 

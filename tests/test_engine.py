@@ -427,7 +427,7 @@ def test_no_values_steps_or_clocks_break_the_core(values, data):
     step = data.draw(st.lists(st.integers(-1, 2**62 - 1), min_size=n, max_size=n))
     t = data.draw(st.lists(st.floats(allow_nan=True, allow_infinity=True), min_size=n, max_size=n))
     names = ("loss", "grad_norm", "step_time", "tokens_per_s", "data_time", "eval_loss", "lr")
-    f = frame({m: values for m in names}, step=np.array(step, np.int64), t=np.array(t))
+    f = frame(dict.fromkeys(names, values), step=np.array(step, np.int64), t=np.array(t))
     core = engine()
     first, last = pick(f, 0, n // 2), pick(f, n // 2, n)
     steps = [core.step(batch(p, t_recv=1e9)) for p in (first, last) if p is not None]

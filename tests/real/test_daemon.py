@@ -21,7 +21,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
 from build import falling
 from doubles.slack import CHANNEL, TOKEN, SlackDouble
 
@@ -388,7 +387,7 @@ def test_the_demo_calls_nobody_whatever_keys_are_exported():
         door.bind(("127.0.0.1", 0))
         door.listen()
         door.setblocking(False)
-        address = "http://127.0.0.1:{}".format(door.getsockname()[1])
+        address = f"http://127.0.0.1:{door.getsockname()[1]}"
         keys = {"ANTHROPIC_API_KEY": "sk-1", "SLACK_BOT_TOKEN": "xoxb-1", "SLACK_CHANNEL": "C0123456789"}
         proxies = dict.fromkeys(("HTTPS_PROXY", "https_proxy", "ALL_PROXY", "ANTHROPIC_BASE_URL"), address)
         done = demo(keys | proxies)
