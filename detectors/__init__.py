@@ -10,6 +10,8 @@ import json
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any, Final, Protocol, runtime_checkable
 
+import numpy as np
+
 from detectors.baseline import Bank
 from detectors.data_stall import DataStall
 from detectors.divergence import Divergence
@@ -83,12 +85,13 @@ class Suite:
     def update(self, blocks: Sequence[Block]) -> list[Finding]:
         """Look at rows: blocks of any runs, those of a run in order. Findings per run by row, then kind."""
         found: list[Finding] = []
-        for pieces in cut(blocks):
-            for block in pieces:
-                found.extend(self._enter(block))
-            for round_ in self._scorer.score(pieces):
-                for detector in self._detectors.values():
-                    found.extend(detector.update(round_))
+        with np.errstate(over="ignore"):  # values can be any number, and a ratio may be infinite
+            for pieces in cut(blocks):
+                for block in pieces:
+                    found.extend(self._enter(block))
+                for round_ in self._scorer.score(pieces):
+                    for detector in self._detectors.values():
+                        found.extend(detector.update(round_))
         # A stable sort: what one detector says of one series at one row stays in order.
         found.sort(key=lambda f: (f.run, f.row, f.attempt, f.kind, f.key))
         return found

@@ -42,5 +42,5 @@ class GradBlowup(LevelDetector):
         at = np.flatnonzero(above > gate)
         if at.size:
             at = at[(x.last(at, 5) - x.m[at, None] > gate[at, None]).sum(axis=1) >= 3]
-            v.severity[at], v.reason[at], v.score[at] = 2, 2, np.exp(np.minimum(above[at], 700.0))
+            v.severity[at], v.reason[at], v.score[at] = 2, 2, np.exp(above[at])
         return v

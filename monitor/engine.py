@@ -26,15 +26,16 @@ class EngineSettings:
 
     max_page_age_s: older rows that were missed while we were down page nobody. late_s: such rows older than this mark
     their page as late. source_lost_s: how long a source may fail before that is an incident. idle_every_s: least time
-    between two looks for silence. persist_rows: so many rows after history, what still holds pages. max_series: metrics per run, more are dropped. max_runs: runs in memory; a new one
-    beyond makes the engine forget the one that was seen longest ago. Both are counted.
+    between two looks for silence. persist_rows: so many rows after history, what still holds pages. max_series: metrics
+    per run, more are dropped. max_runs: runs in memory; a new one beyond makes the engine forget the one that was seen
+    longest ago. Both are counted.
     """
 
     max_page_age_s: float = 6 * 3600.0
     late_s: float = 120.0
     source_lost_s: float = 60.0
     idle_every_s: float = 1.0
-    persist_rows: int = 8
+    persist_rows: int = 3
     max_series: int = 4096
     max_runs: int = 10_000
 
@@ -83,12 +84,12 @@ class Engine:
 
     def step(self, batch: Batch) -> Step:
         """Take in a batch."""
-        transitions, dropped = self._make_room(batch)
+        dropped: dict[str, int] = {}
         told = self._hear(batch)
         blocks = self._blocks(batch, dropped)
         attempts = self._attempts(blocks)
         findings = self._suite.update(blocks)
-        transitions += self._decide(findings, blocks, batch.t_recv)
+        transitions = self._decide(findings, blocks, batch.t_recv)
         for name in told:
             if self._runs[name].finished:
                 self._suite.finish(name)
@@ -96,6 +97,10 @@ class Engine:
         waiting += self._silent(batch)
         changes = (self._book.apply(finding, Limit(), batch.t_recv) for finding in waiting)
         transitions += [c for c in changes if c is not None]
+        known = len(self._runs)
+        transitions += self._make_room(batch.t_recv)
+        if len(self._runs) < known:
+            dropped["run_forgotten"] = known - len(self._runs)
         return Step(
             findings=(*findings, *waiting),
             transitions=tuple(transitions),
@@ -148,23 +153,19 @@ class Engine:
         self._suite.load(run, blob[4 + size :])
         self._runs[run] = Run(**state)
 
-    def _make_room(self, batch: Batch) -> tuple[list[Transition], dict[str, int]]:
-        """Forget the runs that were seen longest ago, so that the batch's new ones find a place."""
-        coming = {f.run for f in batch.frames}
-        over = len(self._runs.keys() | coming) - self._settings.max_runs
+    def _make_room(self, now: float) -> list[Transition]:
+        """Forget the runs that were seen longest ago until the rest fits; those with an open incident last."""
+        over = len(self._runs) - self._settings.max_runs
         if over <= 0:
-            return [], {}
+            return []
         held = {i.run for i in self._book.open()}
-        leaving = sorted(
-            (r for name, r in self._runs.items() if name not in coming),
-            key=lambda r: (r.name in held, r.seen if math.isfinite(r.seen) else -math.inf, r.name),
-        )[:over]
+        age = {r.name: r.seen if math.isfinite(r.seen) else -math.inf for r in self._runs.values()}
         closed = []
-        for run in leaving:
-            del self._runs[run.name]
-            self._suite.forget(run.name)
-            closed += self._book.forget(run.name, batch.t_recv)
-        return closed, {"run_forgotten": len(leaving)} if leaving else {}
+        for name in sorted(self._runs, key=lambda n: (n in held, age[n], n))[:over]:
+            del self._runs[name]
+            self._suite.forget(name)
+            closed += self._book.forget(name, now)
+        return closed
 
     def _hear(self, batch: Batch) -> list[str]:
         """What the source says of its runs; those of which it is news."""

@@ -162,15 +162,19 @@ class Ledger:
                 facts=self._facts(name),
                 state=self.engine.dump(name) if name in due else None,
             )
-            for name in {*step.touched, *due}
+            for name in {*step.touched, *due} & self.engine.runs.keys()
         ]
         self._store.put_snapshots(db, snapshots, seq)
 
     def _due(self, step: Step) -> set[str]:
         """Runs whose detector state goes to disk with this step: many rows, or a change that no row will show again."""
         changed = {t.incident.run for t in step.transitions} & self.engine.runs.keys()
-        many = {r for r in step.touched if self.engine.runs[r].rows - self._kept_at.get(r, 0) >= SNAPSHOT_ROWS}
-        return changed | many | set(step.told)
+        many = {
+            r
+            for r in step.touched
+            if r in self.engine.runs and self.engine.runs[r].rows - self._kept_at.get(r, 0) >= SNAPSHOT_ROWS
+        }
+        return (changed | many | set(step.told)) & self.engine.runs.keys()
 
     def _facts(self, name: str) -> str:
         run = self.engine.runs[name]

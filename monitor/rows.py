@@ -26,7 +26,8 @@ class Run:
     """What is known of one run between batches.
 
     metrics: name → role; primary: role → its first metric. dropped: series beyond the cap. rows: how many were seen.
-    live: rows came after the first sight. alive: how many rows could have paged. announced: the last attempt whose start was reported.
+    live: rows came after the first sight. alive: how many rows could have paged. announced: the last attempt whose
+    start was reported.
     """
 
     name: str

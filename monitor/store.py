@@ -30,7 +30,7 @@ _SCHEMA = """
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL);
 CREATE TABLE cursors (source TEXT, stream TEXT, position TEXT NOT NULL, PRIMARY KEY (source, stream));
 CREATE TABLE frames (
-  seq INTEGER PRIMARY KEY, batch INTEGER NOT NULL, run TEXT NOT NULL, source TEXT NOT NULL, first_row INTEGER NOT NULL,
+  seq INTEGER PRIMARY KEY AUTOINCREMENT, batch INTEGER NOT NULL, run TEXT NOT NULL, source TEXT NOT NULL, first_row INTEGER NOT NULL,
   last_row INTEGER NOT NULL, t_recv REAL NOT NULL, origin TEXT NOT NULL, generation INTEGER NOT NULL,
   columns TEXT NOT NULL, rows INTEGER NOT NULL, data BLOB NOT NULL);
 CREATE INDEX frames_by_run ON frames (run, seq);
@@ -157,7 +157,8 @@ class Store:
             "INSERT OR REPLACE INTO cursors VALUES (?, ?, ?)",
             [(batch.source, stream, position) for stream, position in batch.cursors.items()],
         )
-        (seq,) = db.execute("SELECT COALESCE(MAX(seq), 0) FROM frames").fetchone()
+        # Numbers are never given twice, or a snapshot would take new frames for ones that it holds.
+        (seq,) = db.execute("SELECT COALESCE(MAX(seq), 0) FROM sqlite_sequence WHERE name = 'frames'").fetchone()
         for frame in batch.frames:
             db.execute(
                 "INSERT INTO frames (batch, run, source, first_row, last_row, t_recv, origin, generation, columns,"

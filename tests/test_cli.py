@@ -34,7 +34,9 @@ def shell(*args: object, **changes: object) -> subprocess.CompletedProcess[str]:
     environ = {k: v for k, v in os.environ.items() if k in ("PATH", "HOME", "LANG", "TMPDIR")}
     environ |= changes.pop("environ", {})  # type: ignore[arg-type]
     command = [sys.executable, "-m", "monitor", *map(str, args)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=60, cwd=ROOT, env=environ, **changes)  # type: ignore[call-overload]
+    return subprocess.run(
+        command, capture_output=True, text=True, check=False, timeout=60, cwd=ROOT, env=environ, **changes
+    )  # type: ignore[call-overload]
 
 
 def call(capsys: pytest.CaptureFixture[str], *args: object) -> tuple[int, str, str]:
@@ -258,7 +260,12 @@ def test_commands_that_need_no_heavy_library_load_none(tmp_path):
         "print([m for m in ('anthropic', 'slack_sdk', 'sklearn', 'PIL') if m in sys.modules], file=sys.stderr)"
     )
     done = subprocess.run(
-        [sys.executable, "-c", program, tmp_path / "a.jsonl"], capture_output=True, text=True, cwd=ROOT, timeout=60
+        [sys.executable, "-c", program, tmp_path / "a.jsonl"],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=ROOT,
+        timeout=60,
     )
     assert done.stderr.strip() == "[]"
 

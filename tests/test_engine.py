@@ -416,7 +416,7 @@ def test_the_findings_of_a_batch_stand_in_row_order():
 def test_a_metric_of_nan_alone_pages_once():
     steps = run_all(engine(), split([frame({"loss": np.full(500, np.nan)})], range(1, 500), t_recv=1e9 + 500))
     assert len({t.incident.id for t in pages(steps)}) == 1
-    assert [t.reason for t in pages(steps)][0] is Reason.OPENED
+    assert pages(steps)[0].reason is Reason.OPENED
     assert len(pages(steps)) <= 2
 
 

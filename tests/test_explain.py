@@ -1,5 +1,7 @@
 """The page never depends on the model; what the model says is checked, kept, and its predictions are scored once."""
 
+# ruff: noqa: ASYNC110  a fake that records its calls is looked at between two turns of the loop
+
 from __future__ import annotations
 
 import asyncio

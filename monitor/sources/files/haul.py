@@ -13,6 +13,11 @@ MAX_TEXT = 2_000
 MAX_RUNS_KEPT = 256
 
 
+def encodable(text: str) -> str:
+    """The text with what is no character (half a surrogate pair, a byte of a file name) replaced: names are stored."""
+    return text if text.isascii() else text.encode("utf-8", "replace").decode()
+
+
 @dataclass(slots=True)
 class Haul:
     """Collects frames, lines, cursors and counts; becomes a batch."""
@@ -32,7 +37,7 @@ class Haul:
             self.frames.append(
                 Frame(
                     run=names.of(piece.run),
-                    columns=piece.columns,
+                    columns=tuple(map(encodable, piece.columns)),
                     row=piece.row,
                     step=piece.step,
                     t=piece.t,
@@ -44,7 +49,7 @@ class Haul:
         if (dropped := len(parsed.lines) - MAX_LINES_PER_FEED) > 0:
             self.tally.add(Unusable.LOG_LINES_DROPPED, parsed.lines[0][0], dropped)
         for row, text in parsed.lines[-MAX_LINES_PER_FEED:]:  # the last ones: a stack trace stands at the end
-            self.lines.append(LogLine(run=names.run, row=row, text=text[:MAX_TEXT]))
+            self.lines.append(LogLine(run=names.run, row=row, text=encodable(text[:MAX_TEXT])))
         for run, total in parsed.totals.items():
             self.totals[names.of(run)] = total
         self.tally.merge(parsed.tally)
@@ -69,7 +74,7 @@ class Names:
     """The run names that one stream may use. owners: run → key of the stream that has it, shared by all streams."""
 
     def __init__(self, run: str, key: str, owners: dict[str, str], runs: tuple[str, ...] = ()) -> None:
-        self.run = run
+        self.run = run = encodable(run)
         self._key, self._owners = key, owners
         self._runs = list(runs)
         for name in (run, *runs):
@@ -84,7 +89,7 @@ class Names:
         """The run of rows that name one themselves; to a name that another file has, this file's is added."""
         if run is None:
             return self.run
-        run = run[:MAX_TEXT]
+        run = encodable(run[:MAX_TEXT])
         if self._owners.setdefault(run, self._key) != self._key:
             return f"{run} ({self.run})"
         if run not in self._runs and len(self._runs) < MAX_RUNS_KEPT:

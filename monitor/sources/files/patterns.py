@@ -257,7 +257,7 @@ _TQDM = re.compile(r"\|\s{0,4}(\d{1,18})/(\d{1,18}) \[([^\]]{0,2000})\]")
 
 
 def tqdm(line: str) -> Line | None:
-    """`train:  2%|▏ | 30/1500 [00:00<00:47, 31.2it/s, loss=2.31, lr=1e-3]`; bars that begin anew each epoch are left."""
+    """`train:  2%|▏ | 30/1500 [00:00<00:47, 31.2it/s, loss=2.31, lr=1e-3]`; bars of an epoch are left."""
     found = _TQDM.search(line)
     if not found or "poch" in line:
         return None

@@ -19,7 +19,7 @@ from detectors.types import Origin
 from monitor.frame import Batch
 from monitor.sources.files.cursor import Cursor
 from monitor.sources.files.discover import MAX_FILES, Member, run_of, scan
-from monitor.sources.files.haul import Haul, Names
+from monitor.sources.files.haul import Haul, Names, encodable
 from monitor.sources.files.origins import Origins
 from monitor.sources.files.rows import Unusable
 from monitor.sources.files.stream import Stream
@@ -29,6 +29,8 @@ RESCAN_S = 1.0
 MAX_ROWS = 50_000
 MAX_OPEN = 400
 MANY = 2_000
+ROOT = "root:"
+"""Marks a root that was looked at in the cursors: what appears below it later is new, not history."""
 GONE_S = 60.0
 
 
@@ -83,14 +85,15 @@ class Watch:
         self._lock = threading.Lock()
         self._damaged = 0
         for key, text in sorted(cursors.items()):
+            if key.startswith(ROOT):
+                continue
             cursor = Cursor.loads(text)
             if cursor is None:
                 self._damaged += 1
                 continue
             names = Names(cursor.run, key, self._owners, cursor.runs)
             self._streams[key] = Stream.resume(key, cursor, names, max_line_bytes=max_line_bytes)
-        known = [s.path for s in self._streams.values()]
-        self._seen_roots = {root for root in paths if any(_below(path, root) for path in known)}
+        self._seen_roots = {root for root in paths if ROOT + encodable(root) in cursors}
 
     def close(self) -> None:
         """Close all files, after a poll that is still under way in its thread."""
@@ -152,7 +155,10 @@ class Watch:
             if all(m.inode in past and past[m.inode].has(m.path) for m in members):
                 continue  # moved out of the way by hand: it was read under its old name
             self._by_path[base] = self._add(base, members, root)
-        self._seen_roots = set(self._paths)
+        lost = {path for path, _ in self._errors}
+        for root in set(self._paths) - self._seen_roots - lost:  # what could not be looked at was not seen
+            self._seen_roots.add(root)
+            haul.cursors[ROOT + encodable(root)] = "seen"
 
     def _match(self, found: Mapping[str, tuple[str, list[Member]]]) -> None:
         """Give each family to the stream that knows its files, else to the one of its path.
@@ -189,8 +195,8 @@ class Watch:
 
     def _add(self, base: str, members: list[Member], root: str) -> Stream:
         whole = os.path.relpath(base, os.path.dirname(root) if base == root else root)
-        name = _free(run_of(base, root), whole, self._owners)
-        key = _free(base, base, self._streams)
+        name = _free(encodable(run_of(base, root)), encodable(whole), self._owners)
+        key = _free(encodable(base), encodable(base), self._streams)
         origin = Origin.BACKLOG if root in self._seen_roots else Origin.HISTORY
         origins = Origins()
         origins.take(members, origin)
@@ -198,10 +204,6 @@ class Watch:
         stream.members = members
         self._streams[key] = stream
         return stream
-
-
-def _below(path: str, root: str) -> bool:
-    return path == root or path.startswith(root.rstrip("/") + "/")
 
 
 def _free(first: str, second: str, taken: Container[str]) -> str:
