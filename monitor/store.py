@@ -30,7 +30,8 @@ _SCHEMA = """
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL);
 CREATE TABLE cursors (source TEXT, stream TEXT, position TEXT NOT NULL, PRIMARY KEY (source, stream));
 CREATE TABLE frames (
-  seq INTEGER PRIMARY KEY AUTOINCREMENT, batch INTEGER NOT NULL, run TEXT NOT NULL, source TEXT NOT NULL, first_row INTEGER NOT NULL,
+  seq INTEGER PRIMARY KEY AUTOINCREMENT, batch INTEGER NOT NULL, run TEXT NOT NULL, source TEXT NOT NULL,
+  first_row INTEGER NOT NULL,
   last_row INTEGER NOT NULL, t_recv REAL NOT NULL, origin TEXT NOT NULL, generation INTEGER NOT NULL,
   columns TEXT NOT NULL, rows INTEGER NOT NULL, data BLOB NOT NULL);
 CREATE INDEX frames_by_run ON frames (run, seq);

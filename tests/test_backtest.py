@@ -221,7 +221,7 @@ EVENTS = [
     for e in t["events"]
     if e["primary"] and e["kind"] in FOUND
 ]
-CLEAN = [pytest.param(t, id=t["file"]) for t in TRUTH if t["clean"] and not t["disturbances"]]
+CLEAN = [pytest.param(t, id=t["file"]) for t in TRUTH if t["clean"]]
 TOLERANCE_STEPS = 20
 
 
@@ -253,7 +253,13 @@ def test_the_faults_of_a_recorded_run_are_found(recording, event):
 def test_a_recorded_run_in_which_nothing_went_wrong_pages_nobody(recording):
     if not (RECORDINGS / recording["file"]).exists():
         pytest.skip("not in this checkout")
-    paged = [x for x in told(recording["file"]) if x["severity"] == "page"]
+    # Where the machine itself was slower by a tenth or more, a page on the speed is right.
+    slow = [*recording["disturbances"], *recording["planned"]]
+    paged = [
+        x
+        for x in told(recording["file"])
+        if x["severity"] == "page" and not (x["kind"] in FAMILIES[1] and any(overlaps(x, s) for s in slow))
+    ]
     assert [(x["kind"], x["metric"], x["first_step"], x["paged_step"], x["reason"]) for x in paged] == []
 
 

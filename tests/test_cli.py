@@ -29,14 +29,11 @@ TEXTS = {
 }
 
 
-def shell(*args: object, **changes: object) -> subprocess.CompletedProcess[str]:
+def shell(*args: object, environ: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
     """The program as a process of its own, without this process's keys."""
-    environ = {k: v for k, v in os.environ.items() if k in ("PATH", "HOME", "LANG", "TMPDIR")}
-    environ |= changes.pop("environ", {})  # type: ignore[arg-type]
+    kept = {k: v for k, v in os.environ.items() if k in ("PATH", "HOME", "LANG", "TMPDIR")} | (environ or {})
     command = [sys.executable, "-m", "monitor", *map(str, args)]
-    return subprocess.run(
-        command, capture_output=True, text=True, check=False, timeout=60, cwd=ROOT, env=environ, **changes
-    )  # type: ignore[call-overload]
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=60, cwd=ROOT, env=kept)
 
 
 def call(capsys: pytest.CaptureFixture[str], *args: object) -> tuple[int, str, str]:

@@ -161,7 +161,7 @@ def test_a_test_page_says_how_each_sink_did(folder):
 
 def test_a_body_that_is_too_large_is_refused(folder):
     async def body(w: World) -> None:
-        status, _ = await w.post(f"ack/{w.ids[0]}", data=b"x" * (MAX_BODY_BYTES + 1))
+        status, _ = await w.post("ack", data=b"x" * (MAX_BODY_BYTES + 1))
         assert status == 413
         assert w.life(w.ids[0]) is Life.OPEN
 
@@ -173,7 +173,7 @@ def test_a_body_that_is_too_large_is_refused(folder):
 )
 def test_a_body_that_is_no_object_of_strings_is_refused_with_a_reason(folder, data):
     async def body(w: World) -> None:
-        status, text = await w.post(f"verdict/{w.ids[0]}", data=data)
+        status, text = await w.post("verdict", data=data)
         assert status == 400
         assert "error" in json.loads(text)
 
@@ -245,7 +245,7 @@ def test_no_other_method_is_answered(folder):
     async def body(w: World) -> None:
         async with (
             ClientSession(connector=UnixConnector(path=str(w.socket))) as session,
-            session.get(f"http://runwarden/ack/{w.ids[0]}") as response,
+            session.get("http://runwarden/ack") as response,
         ):
             assert response.status == 405
 

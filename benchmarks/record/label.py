@@ -25,6 +25,7 @@ AFTER = 200  # rows after a fault in which the run may recover; from then on it 
 SPIKE = 6.0  # robust deviations above the median before
 RAISED = 1.15  # a loss (median of 25) this many times higher has not recovered
 GRADIENT = 5.0  # times the median before, and twice the highest before
+DISTURBED = 1.1
 SLOW = 0.8  # of the throughput before
 STALL = 0.3  # share of the step spent waiting for data
 TOGETHER = 10  # steps between two high values that still are one episode
@@ -199,15 +200,19 @@ def planned(rows: Rows, marks: list[dict[str, Any]], cfg: Config) -> list[object
 
 
 def disturbances(rows: Rows, events: list[dict[str, Any]]) -> list[object]:
-    """Stretches that were slower by a quarter though nothing was injected: the machine itself."""
+    """Stretches that were slower by a tenth than the 100 rows before though nothing was injected: the machine itself."""
     free = [r for r in rows if not any(e["t_first"] <= r["t"] <= _end(e) for e in events)]
-    usual = median(r["step_time"] for r in free)
-    slow = [(r, v) for r, v in _smooth(free, "step_time", 15) if v > usual / SLOW]
+    smooth = _smooth(free, "step_time", 15)
+    slow = []
+    for i, (row, value) in enumerate(smooth):
+        before = [r["step_time"] for r in free[max(0, i - 115) : max(0, i - 15)]]
+        if len(before) >= 20 and value > DISTURBED * median(before):
+            slow.append((row, value / median(before)))
     out: list[object] = []
     while slow:
         count = next((i for i, (a, b) in enumerate(pairwise(slow), 1)
                       if b[0]["step"] - a[0]["step"] > TOGETHER), len(slow))  # fmt: skip
-        ratio = float(f"{max(v for _, v in slow[:count]) / usual:.4g}")
+        ratio = float(f"{max(v for _, v in slow[:count]):.4g}")
         out.append({"step_time": ratio} | _edges(slow[0][0], slow[count - 1][0]))
         slow = slow[count:]
     return out

@@ -37,7 +37,7 @@ TEXT = {
     ),
     "tqdm": (
         "train:   2%|▏         | 30/1500 [00:00<00:47, 31.20it/s, loss=2.3161, grad_norm=1.622, lr=1.33e-04]",
-        {"step": 30, "loss": 2.3161, "grad_norm": 1.622, "lr": 1.33e-4},
+        {"step": 30, "loss": 2.3161, "grad_norm": 1.622, "lr": 1.33e-4, "it_per_s": 31.2},
     ),
     "nanogpt": (
         "iter 250: loss 3.5031, time 135.42ms, mfu 38.11%",

@@ -170,7 +170,7 @@ def test_a_damaged_cursor_is_counted_and_the_file_read_from_its_beginning(tmp_pa
     append(tmp_path / "t.jsonl", row(0))
     with watching(tmp_path) as rig:
         rig.poll(1)
-        (key,) = rig.cursors
+        (key,) = (k for k in rig.cursors if not k.startswith("root:"))
         for text in (
             "",
             "\0\0\0",

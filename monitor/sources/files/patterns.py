@@ -255,6 +255,8 @@ def _generic_pairs(text: str) -> dict[str, Any]:
 
 _TQDM = re.compile(r"\|\s{0,4}(\d{1,18})/(\d{1,18}) \[([^\]]{0,2000})\]")
 
+_RATE = re.compile(r"(\d{1,9}\.\d{1,9})(it/s|s/it)")
+
 
 def tqdm(line: str) -> Line | None:
     """`train:  2%|▏ | 30/1500 [00:00<00:47, 31.2it/s, loss=2.31, lr=1e-3]`; bars of an epoch are left."""
@@ -262,6 +264,9 @@ def tqdm(line: str) -> Line | None:
     if not found or "poch" in line:
         return None
     values = _generic_pairs(found[3])
+    rate = _RATE.search(found[3])
+    if values and rate and (x := float(rate[1])) > 0:
+        values["it_per_s"] = x if rate[2] == "it/s" else 1 / x
     return Line(_with_clock("", found[1], values), int(found[2])) if values else None
 
 

@@ -11,6 +11,8 @@ from monitor.sources.files.tailer import BOM, READ_BYTES, Tail
 
 HEAD_BYTES = 1 << 16
 BINARY_BYTES = 4096
+STRAY = 50
+"""One byte in so many may be NUL: a crash leaves some in a text, a binary format has more."""
 
 
 class Sniffer:
@@ -28,7 +30,8 @@ class Sniffer:
         tail.mark_seen()
         if not head:
             return ""
-        if b"\0" in head[:BINARY_BYTES].strip(b"\0") or not _is_text(head):
+        begin = head[:BINARY_BYTES].strip(b"\0")
+        if begin.count(0) * STRAY > len(begin) or not _is_text(head):
             return self._refuse(Unusable.BINARY, tally)
         if not self._looked:
             if len(head) == HEAD_BYTES and b"\n" not in head:

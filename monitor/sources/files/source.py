@@ -121,6 +121,7 @@ class Watch:
         streams = list(self._by_path.values())
         if len(streams) > MANY:
             streams = [s for i, s in enumerate(streams) if s.open or not s.inode or (i + self._turn) % 4 == 0]
+            haul.more = self._turn < 4  # until all were looked at, nothing is known of their silence
         begin = self._turn % len(streams) if streams else 0
         self._turn += 1
         opened = sum(s.open for s in self._streams.values())
