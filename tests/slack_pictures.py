@@ -124,7 +124,8 @@ def _drawn(double: SlackDouble) -> bool:
 
 
 def _said(reader: Reader) -> bool:
-    return not reader.deliveries()
+    """Explained, and all of it delivered."""
+    return all(reader.answer(i.id, i.episode) for i in _paged(reader)) and not reader.deliveries()
 
 
 def _settled(reader: Reader) -> bool:
