@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import socket
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
@@ -33,7 +34,7 @@ async def serve(path: Path, group: str | None, verbs: dict[str, Verb]) -> web.Ap
             return _refusal(404, f"unknown verb; known: {', '.join(sorted(verbs))}")
         try:
             body = await request.json()
-        except ValueError:
+        except (ValueError, RecursionError):
             body = None
         if not isinstance(body, dict) or not all(isinstance(v, str) for v in body.values()):
             return _refusal(400, "the body must be a JSON object of strings")
@@ -42,13 +43,11 @@ async def serve(path: Path, group: str | None, verbs: dict[str, Verb]) -> web.Ap
         except Refused as e:
             return _refusal(409, str(e))
 
-    if path.exists() and not path.is_socket():  # noqa: ASYNC240, once at the start
-        raise FileExistsError(f"{path}: is there and no socket; set control.socket to another path")
+    _make_way(path)
     app = web.Application(client_max_size=MAX_BODY_BYTES)
     app.router.add_post("/{verb}", handle)
     runner = web.AppRunner(app, access_log=None)
     await runner.setup()
-    path.unlink(missing_ok=True)  # noqa: ASYNC240, left by a killed daemon; the state lock says it is ours
     before = os.umask(0o117)  # the socket must never be open to others, not even for a moment
     try:
         await web.UnixSite(runner, str(path)).start()
@@ -57,6 +56,21 @@ async def serve(path: Path, group: str | None, verbs: dict[str, Verb]) -> web.Ap
     if group is not None:
         shutil.chown(path, group=group)
     return runner
+
+
+def _make_way(path: Path) -> None:
+    """Remove the socket that a killed daemon left; refuse anything else. OSError."""
+    if not path.exists():
+        return
+    if not path.is_socket():
+        raise FileExistsError(f"{path}: is there and no socket; set control.socket to another path")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        try:
+            probe.connect(str(path))
+        except OSError:
+            path.unlink(missing_ok=True)
+            return
+    raise FileExistsError(f"{path}: another daemon answers there; set control.socket to another path")
 
 
 def _refusal(status: int, why: str) -> web.Response:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -17,6 +18,9 @@ from monitor.reader import Delivery, Reader
 from monitor.state import State
 
 CHART_BEFORE, CHART_AFTER = 160, 400  # rows: few enough before it that a young event can be seen
+
+
+log = logging.getLogger(__name__)
 
 
 class Desk:
@@ -84,7 +88,11 @@ class Desk:
         page_id = f"{incident.id}.{delivery.wanted}"
         chart = draw_chart(reader, incident)
         if chart is not None:
-            (self._charts / f"{incident.id}.png").write_bytes(chart[0])
+            try:
+                (self._charts / f"{incident.id}.png").write_bytes(chart[0])
+            except OSError as e:  # the page carries its chart itself
+                self._metrics.dropped.labels(reason="chart_file").inc()
+                log.warning("chart_not_written incident=%s error=%s", incident.id, e)
         address = self._link(incident.id)
         links = (("Status page", address),) if address else ()
         return build(incident, page_id, reader.notes(incident.id), explanation(reader, incident), chart, links)

@@ -10,11 +10,12 @@ from typing import Any
 
 import numpy as np
 
+from monitor.codec import decode
 from monitor.frame import LogLine
 from monitor.incident import Incident
 from monitor.page import Note, Receipt
 from monitor.roles import role_of
-from monitor.store import decode, incident_of
+from monitor.store import incident_of
 from monitor.window import Series, Window
 
 

@@ -12,7 +12,7 @@ import os
 import random
 import sqlite3
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from detectors.types import Phase, Severity
@@ -100,8 +100,8 @@ class Daemon:
         """Run until `stop`; raises what ended the ingest if that was not asked for. feed_every_s: of the watchdog."""
         reading = [asyncio.create_task(self._read(s), name=f"source {s.name}") for s in self._sources]
         ingest = asyncio.create_task(self._ingest(), name="ingest")
-        others = [asyncio.create_task(worker.run(), name="outbox") for worker in self._workers]
-        others.append(asyncio.create_task(self._prune(), name="prune"))
+        others = [asyncio.create_task(_persist("outbox", worker.run)) for worker in self._workers]
+        others.append(asyncio.create_task(_persist("prune", self._prune)))
         others.append(asyncio.create_task(self._watch(feed_every_s), name="watchdog"))
         self._explainer.resume(await self._state.read(self._state.reader.unexplained))
         stop = asyncio.create_task(self._stopped())
@@ -123,8 +123,8 @@ class Daemon:
                 await self._explainer.drain()
                 for worker in self._workers:
                     await worker.round()
-        except TimeoutError:
-            log.warning("drain_cut after_s=%g: what is left is delivered at the next start", DRAIN_S)
+        except (TimeoutError, sqlite3.OperationalError) as e:
+            log.warning("drain_cut error=%r: what is left is delivered at the next start", e)
 
     async def _read(self, source: Source) -> None:
         """Read one source for ever; trouble is our own outage, told to the core as a batch of its own."""
@@ -213,6 +213,16 @@ class Daemon:
             if time.monotonic() - self.health.progress < 2 * feed_every_s or self.health.store:
                 notify.notify(os.environ, notify.WATCHDOG)
             await asyncio.sleep(feed_every_s)
+
+
+async def _persist(name: str, work: Callable[[], Coroutine[None, None, None]]) -> None:
+    """Go on with a side task when the disk fails it: what it could not write, it does again."""
+    while True:
+        try:
+            await work()
+        except sqlite3.OperationalError as e:
+            log.error("store_error task=%s error=%s", name, e)  # noqa: TRY400, the text says all
+            await asyncio.sleep(1.0)
 
 
 def _tell(transition: Transition) -> None:

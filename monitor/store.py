@@ -16,11 +16,10 @@ from dataclasses import asdict, dataclass
 from itertools import groupby
 from pathlib import Path
 
-import numpy as np
 from pydantic import TypeAdapter
 
-from detectors.types import Origin
-from monitor.frame import Batch, Frame
+from monitor.codec import decode, encode
+from monitor.frame import Batch
 from monitor.incident import Incident
 from monitor.incidents import Transition
 
@@ -64,7 +63,6 @@ CREATE TABLE outbox (
 """
 
 _INCIDENT = TypeAdapter(Incident)
-_ORIGIN = {o.value: o for o in Origin}
 
 
 class StoreError(Exception):
@@ -275,30 +273,3 @@ def _open(path: Path) -> sqlite3.Connection:
 def incident_of(body: str) -> Incident:
     """An incident from its stored JSON."""
     return _INCIDENT.validate_python(json.loads(body))
-
-
-def encode(frame: Frame) -> bytes:
-    """The arrays of a frame, one after the other, little-endian."""
-    return b"".join(
-        (
-            frame.row.astype("<i8").tobytes(),
-            frame.step.astype("<i8").tobytes(),
-            frame.t.astype("<f8").tobytes(),
-            np.ascontiguousarray(frame.values, dtype="<f8").tobytes(),
-        )
-    )
-
-
-def decode(run: str, origin: str, generation: int, columns: str, n: int, data: bytes) -> Frame:
-    """The frame that `encode` wrote."""
-    names = tuple(json.loads(columns))
-    return Frame(
-        run=run,
-        columns=names,
-        row=np.frombuffer(data, "<i8", n, 0),
-        step=np.frombuffer(data, "<i8", n, 8 * n),
-        t=np.frombuffer(data, "<f8", n, 16 * n),
-        values=np.frombuffer(data, "<f8", n * len(names), 24 * n).reshape(n, len(names)),
-        origin=_ORIGIN[origin],
-        generation=generation,
-    )

@@ -99,7 +99,11 @@ def source_of(config: Config) -> list[Source]:
     for item in config.sources:
         if item.files is not None:
             f = item.files
-            found.append(FileSource(f.name, f.paths, poll_s=f.poll_s, max_line_bytes=f.max_line_bytes))
+            # One source for each path: trouble with one says nothing of the runs below another.
+            found += [
+                FileSource(f"{f.name}:{path}", [path], poll_s=f.poll_s, max_line_bytes=f.max_line_bytes)
+                for path in dict.fromkeys(f.paths)
+            ]
     return found
 
 

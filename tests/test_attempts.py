@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -11,7 +13,7 @@ from monitor.attempts import PATIENCE, Attempt
 
 def starts(steps: list[int], cuts: list[int] = ()) -> list[int]:
     attempt, found, edges = Attempt(), [], [0, *sorted(cuts), len(steps)]
-    for a, b in zip(edges[:-1], edges[1:], strict=True):
+    for a, b in pairwise(edges):
         found += [a + at for at in attempt.starts(np.array(steps[a:b], dtype=np.int64))]
     return found
 

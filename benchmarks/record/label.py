@@ -200,7 +200,7 @@ def planned(rows: Rows, marks: list[dict[str, Any]], cfg: Config) -> list[object
 
 
 def disturbances(rows: Rows, events: list[dict[str, Any]]) -> list[object]:
-    """Stretches that were slower by a tenth than the 100 rows before though nothing was injected: the machine itself."""
+    """Stretches slower by a tenth than the 100 rows before though nothing was injected: the machine itself."""
     free = [r for r in rows if not any(e["t_first"] <= r["t"] <= _end(e) for e in events)]
     smooth = _smooth(free, "step_time", 15)
     slow = []

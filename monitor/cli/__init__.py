@@ -62,7 +62,7 @@ def _parser() -> argparse.ArgumentParser:
     backtest.add_argument("--format", choices=("table", "jsonl"), default="table")
     backtest.add_argument("--config", type=Path, metavar="FILE")
     backtest.add_argument(
-        "--jobs", type=int, default=os.cpu_count() or 1, metavar="N", help="processes (default: cores)"
+        "--jobs", type=_positive, default=os.cpu_count() or 1, metavar="N", help="processes (default: cores)"
     )
 
     incidents = verb("incidents", _incidents, "List, show, acknowledge, resolve and judge incidents.")
@@ -91,6 +91,13 @@ def _parser() -> argparse.ArgumentParser:
 
     verb("version", _version, "Print the version.")
     return parser
+
+
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError("must be at least 1")
+    return number
 
 
 def _watch(args: argparse.Namespace) -> int:

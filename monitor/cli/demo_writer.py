@@ -11,7 +11,7 @@ import sys
 import time
 
 HASTE_S = 0.006  # per row, until shortly before the fault
-CALM_S = 0.04  # per row from there on, so that a person can follow
+CALM_S = 0.08  # per row from there on, so that a person can follow
 
 
 def main(recording: str, target: str) -> None:
@@ -24,7 +24,7 @@ def main(recording: str, target: str) -> None:
             time.sleep(CALM_S if row.get("step", 0) >= CALM_FROM_STEP else HASTE_S)
 
 
-CALM_FROM_STEP = 590
+CALM_FROM_STEP = 605
 
 if __name__ == "__main__":
     main(sys.argv[1], sys.argv[2])

@@ -18,9 +18,7 @@ TRUTH = json.loads((RECORDINGS / "truth.json").read_text())
 FILES = defaultdict(list)
 for entry in TRUTH:
     FILES[entry["run"]].append(entry["file"])
-PAIRS = sorted(
-    (f"{run}.jsonl.gz", file) for run, files in FILES.items() for file in files if file != f"{run}.jsonl.gz"
-)
+PAIRS = sorted((f"{run}.jsonl.gz", file) for run, files in FILES.items() for file in files if file != f"{run}.jsonl.gz")
 
 
 def curve(file, role):

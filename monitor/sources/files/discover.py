@@ -4,19 +4,24 @@ A scan looks at names and types only (no stat per file), so that a rescan per se
 100,000 files, hidden names skipped, links to folders followed once; what is left out is counted.
 """
 
-# ruff: noqa: PTH112, PTH116 - strings, not Path objects: many files, often
 from __future__ import annotations
 
+import glob
+import itertools
 import os
 import re
+import time
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import PurePath
 
 from monitor.sources.files.rows import Unusable
 
 MAX_DEPTH = 8
 MAX_FILES = 100_000
+GRAIN_NS = 50_000_000
+"""Time stamps of folders are this coarse at the most."""
 
 SUFFIXES = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".log", ".logs", ".txt", ".out", ".err")
 _ROTATED = re.compile(r"(?P<base>.+)[.-](?P<number>\d{1,3}|\d{8}(?:[T_-]?\d{2,6})?(?:-\d+)?)")
@@ -59,6 +64,16 @@ def scan(root: str, max_files: int = MAX_FILES) -> Scan:
     return out
 
 
+def expand(pattern: str) -> tuple[str, list[str]]:
+    """The folder that run ids are relative to and the paths to scan; a path without wildcards stands for itself."""
+    if not glob.has_magic(pattern):
+        return pattern, [pattern]
+    fixed = pattern
+    while glob.has_magic(fixed):
+        fixed = os.path.dirname(fixed)
+    return fixed, sorted(itertools.islice(glob.iglob(pattern, recursive=True), MAX_FILES))
+
+
 def _scan_file(root: str, out: Scan) -> None:
     try:
         os.stat(root)
@@ -71,18 +86,35 @@ def _scan_file(root: str, out: Scan) -> None:
 def family(path: str) -> list[Member]:
     """The files that belong to `path` as they are now, oldest first; it need not be among them. Never raises."""
     folder, name = os.path.split(path)
-    members = []
+    folder = folder or "."
     try:
-        with os.scandir(folder or ".") as entries:
-            for entry in entries:
-                if not entry.name.startswith(name):
-                    continue
-                base, age = family_of(entry.name)
-                if name in (entry.name, base):
-                    members.append(Member(age, entry.path, os.stat(entry.path).st_ino))
+        changed_ns = os.stat(folder).st_mtime_ns
+        # A folder that changed this very moment may change again without another time stamp.
+        fresh = time.time_ns() - changed_ns < GRAIN_NS
+        listed = _list(folder) if fresh else _listed(folder, changed_ns)
     except OSError:
-        pass  # what is gone in this moment is found by the next call
-    return sorted(members)
+        return []  # what is gone in this moment is found by the next call
+    return sorted(listed.get(name, ()))
+
+
+@lru_cache(maxsize=64)
+def _listed(folder: str, changed_ns: int) -> dict[str, list[Member]]:  # noqa: ARG001 - the key of the cache
+    return _list(folder)
+
+
+def _list(folder: str) -> dict[str, list[Member]]:
+    """Every name that stands for a family → its members. One listing serves all families of a folder."""
+    listed: dict[str, list[Member]] = {}
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            base, age = family_of(entry.name)
+            try:
+                inode = os.stat(entry.path).st_ino if entry.is_symlink() else entry.inode()
+            except OSError:
+                continue
+            for name in {base, entry.name}:
+                listed.setdefault(name, []).append(Member(age, entry.path, inode))
+    return listed
 
 
 def settled(path: str) -> list[Member]:

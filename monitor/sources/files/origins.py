@@ -1,6 +1,5 @@
 """Where the rows of a file come from: what it held at first sight is history or backlog, what follows is live."""
 
-# ruff: noqa: PTH116 - strings, not Path objects: many files, often
 from __future__ import annotations
 
 import os

@@ -4,7 +4,6 @@ One thread call and one batch per poll over all files; at most 1 MiB per file an
 turn, so that one large file cannot starve the others. Folders are scanned again every second.
 """
 
-# ruff: noqa: PTH100, PTH120 - strings, not Path objects: many files, often
 from __future__ import annotations
 
 import asyncio
@@ -14,11 +13,12 @@ import os
 import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Container, Mapping, Sequence
+from typing import NamedTuple
 
 from detectors.types import Origin
 from monitor.frame import Batch
 from monitor.sources.files.cursor import Cursor
-from monitor.sources.files.discover import MAX_FILES, Member, run_of, scan
+from monitor.sources.files.discover import MAX_FILES, Member, expand, run_of, scan
 from monitor.sources.files.haul import Haul, Names, encodable
 from monitor.sources.files.origins import Origins
 from monitor.sources.files.rows import Unusable
@@ -66,6 +66,14 @@ class FileSource:
                     await self._sleep(self._poll_s)
         finally:
             watch.close()
+
+
+class Found(NamedTuple):
+    """A family as a scan sees it. root: what its run id is relative to; pattern: the configured path it came by."""
+
+    root: str
+    pattern: str
+    members: list[Member]
 
 
 class Watch:
@@ -138,45 +146,47 @@ class Watch:
     def _scan(self, haul: Haul) -> None:
         """Find new families, families under a new name, and what cannot be read."""
         self._errors = []
-        found: dict[str, tuple[str, list[Member]]] = {}
-        for root in self._paths:
-            result = scan(root)
-            self._errors += result.errors
-            for base, members in result.families.items():
-                found.setdefault(base, (root, members))
-            for item in result.refused.items():
-                if item not in self._refused and len(self._refused) < MAX_FILES:
-                    self._refused.add(item)
-                    haul.tally.add(item[1], 0)
+        found: dict[str, Found] = {}
+        for pattern in self._paths:
+            root, paths = expand(pattern)
+            for path in paths:
+                result = scan(path)
+                self._errors += result.errors
+                for base, members in result.families.items():
+                    found.setdefault(base, Found(root, pattern, members))
+                for item in result.refused.items():
+                    if item not in self._refused and len(self._refused) < MAX_FILES:
+                        self._refused.add(item)
+                        haul.tally.add(item[1], 0)
         self._match(found)
         self._drop(found)
         past = {inode: s for s in self._streams.values() for inode in (s.inode, *s.past)}
         for base in sorted(found.keys() - self._by_path.keys()):
-            root, members = found[base]
+            root, pattern, members = found[base]
             if all(m.inode in past and past[m.inode].has(m.path) for m in members):
                 continue  # moved out of the way by hand: it was read under its old name
-            self._by_path[base] = self._add(base, members, root)
+            self._by_path[base] = self._add(base, members, root, seen=pattern in self._seen_roots)
         lost = {path for path, _ in self._errors}
         for root in set(self._paths) - self._seen_roots - lost:  # what could not be looked at was not seen
             self._seen_roots.add(root)
             haul.cursors[ROOT + encodable(root)] = "seen"
 
-    def _match(self, found: Mapping[str, tuple[str, list[Member]]]) -> None:
+    def _match(self, found: Mapping[str, Found]) -> None:
         """Give each family to the stream that knows its files, else to the one of its path.
 
         A file that was moved within its folder was rotated by hand: its stream stays where it is. One that is in
         another folder now was moved with its run: its stream goes along.
         """
-        unknown = {m.inode: (base, m) for base, (_, ms) in found.items() if base not in self._by_path for m in ms}
+        unknown = {m.inode: (base, m) for base, f in found.items() if base not in self._by_path for m in f.members}
         for stream in list(self._streams.values()):
-            here = found.get(stream.path, ("", []))[1]
+            here = found[stream.path].members if stream.path in found else []
             base, member = unknown.get(stream.inode, ("", None))
             if member is None or any(m.inode == stream.inode for m in here) or not stream.has(member.path):
                 self._place(stream, stream.path, here)
             elif here and os.path.dirname(base) == os.path.dirname(stream.path):
                 self._place(stream, stream.path, [member, *here])
             else:
-                self._place(stream, base, found[base][1])
+                self._place(stream, base, found[base].members)
 
     def _place(self, stream: Stream, base: str, members: list[Member]) -> None:
         """`stream` is the one of `base`, unless another is already."""
@@ -194,11 +204,11 @@ class Watch:
             if self._gone[base] * RESCAN_S > GONE_S:
                 self._by_path.pop(base).retire()
 
-    def _add(self, base: str, members: list[Member], root: str) -> Stream:
+    def _add(self, base: str, members: list[Member], root: str, *, seen: bool) -> Stream:
         whole = os.path.relpath(base, os.path.dirname(root) if base == root else root)
         name = _free(encodable(run_of(base, root)), encodable(whole), self._owners)
         key = _free(encodable(base), encodable(base), self._streams)
-        origin = Origin.BACKLOG if root in self._seen_roots else Origin.HISTORY
+        origin = Origin.BACKLOG if seen else Origin.HISTORY
         origins = Origins()
         origins.take(members, origin)
         stream = Stream(key, base, Names(name, key, self._owners), origins, max_line_bytes=self._max_line)

@@ -6,7 +6,6 @@ again), not where the log was rotated. A copy that a copytruncate left behind is
 was written between our last read and the truncation is not lost. Where rows came from is in `origins`.
 """
 
-# ruff: noqa: PTH116 - strings, not Path objects: many files, often
 from __future__ import annotations
 
 import gzip
