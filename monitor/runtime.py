@@ -7,6 +7,7 @@ supervised: a defect there ends the process, systemd starts it again, and the st
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import random
@@ -32,7 +33,7 @@ log = logging.getLogger(__name__)
 QUEUE_BATCHES = 16
 RETRY_MOST_S = 60.0
 PRUNE_EVERY_S = 600.0
-DRAIN_S = 5.0
+DRAIN_S = 2.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,7 +109,8 @@ class Daemon:
         done, _ = await asyncio.wait({stop, ingest, *reading, *others}, return_when=asyncio.FIRST_COMPLETED)
         await _end(reading)
         if not ingest.done():
-            await self._queue.join()
+            with contextlib.suppress(TimeoutError):  # what is not committed is read again at the next start
+                await asyncio.wait_for(self._queue.join(), DRAIN_S)
         await _end([ingest, stop, *others])
         await self._drain()
         for task in done - {stop}:

@@ -345,7 +345,7 @@ def test_ten_thousand_files_are_watched_and_one_of_them_pages(host):
     assert daemon.poll() is None, host.log[-2000:]
     host.append("f05000", 30)
     assert host.goes_nan("f05000")
-    assert {m["text"].partition(":")[0] for m in host.slack.double.messages()} == {"f05000"}
+    assert {m["text"].split(": ")[1] for m in host.slack.double.messages()} == {"f05000"}
 
 
 def test_patterns_in_paths_are_followed(host):
