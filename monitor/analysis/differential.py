@@ -20,7 +20,9 @@ from monitor.analysis.hypothesis import (
     RankedCause,
     Relation,
 )
-from monitor.analysis.signs import Seen, Sign, observe
+from monitor.analysis.signs import Seen, observe
+from monitor.analysis.trace import trace
+from monitor.band import Span, span
 
 if TYPE_CHECKING:
     from monitor.incident import Incident
@@ -57,7 +59,7 @@ def diagnose(incident: Incident, window: Window) -> Hypothesis:
     return Hypothesis(
         causes=causes,
         ruled_out=_ruled_out(seen, {c.cause for c in causes}),
-        predictions=_predictions(rows, seen, window),
+        predictions=_predictions(rows, window, span(incident)),
         experiment=rows[0].experiment if rows else _LOOK_CLOSER,
         urgency=rows[0].urgency if clear else "",
     )
@@ -69,6 +71,9 @@ _LOOK_CLOSER = Experiment(
     gpu_hours=None,
     success="One of them leaves its band before or with the metric of this incident.",
 )
+
+
+_INSIDE = frozenset({Relation.BACK_IN_BAND, Relation.STAYS_IN_BAND})
 
 
 def _weight(row: Row, seen: Seen) -> int:
@@ -96,7 +101,7 @@ def _ruled_out(seen: Seen, named: set[Cause]) -> list[str]:
     ]
 
 
-def _predictions(rows: list[Row], seen: Seen, window: Window) -> list[Prediction]:
+def _predictions(rows: list[Row], window: Window, event: Span) -> list[Prediction]:
     """Those of the leading cause, then the first one of its rival, where their metrics are logged."""
     predictions: list[Prediction] = []
     candidates = [*(rows[0].predictions if rows else ()), *(rows[1].predictions[:1] if len(rows) > 1 else ())]
@@ -104,8 +109,10 @@ def _predictions(rows: list[Row], seen: Seen, window: Window) -> list[Prediction
         series = window.of(role)
         if series is None:
             continue
-        if relation is Relation.BACK_IN_BAND and Sign.LOSS_RETURNED in seen:
-            relation = Relation.STAYS_IN_BAND  # noqa: PLW2901 - it is back already; that it stays can still fail
+        if relation in _INSIDE and (now := trace(series, event)) is not None:
+            # What is inside already can only stay there, and that can still fail; what is out can only come back.
+            out = bool(now.band.outside(series.values[-1:]).any())
+            relation = Relation.BACK_IN_BAND if out else Relation.STAYS_IN_BAND  # noqa: PLW2901
         rival = bool(predictions) and len(predictions) >= len(rows[0].predictions)
         prediction = Prediction(
             metric=role.value,
