@@ -50,7 +50,7 @@ class FilesSource(Section):
         pattern=r"^[A-Za-z0-9_.-]{1,64}$",
         description="Name in metrics and messages; what was read is remembered under it. Unique among the sources.",
     )
-    poll_s: float = Field(default=0.25, ge=0.01, le=3600, description="Seconds between two looks at the files.")
+    poll_s: float = Field(default=0.25, ge=0.01, le=10, description="Seconds between two looks at the files.")
     max_line_bytes: int = Field(
         default=1 << 20, ge=1024, le=1 << 26, description="Longer lines are skipped and counted (bytes, default 1 MiB)."
     )

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import shutil
 import socket
+import sqlite3
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
@@ -42,6 +43,8 @@ async def serve(path: Path, group: str | None, verbs: dict[str, Verb]) -> web.Ap
             return web.json_response({"message": await verb(body.pop("id", ""), body)})
         except Refused as e:
             return _refusal(409, str(e))
+        except sqlite3.Error as e:
+            return _refusal(503, f"the state cannot be written now ({e}); try again")
 
     _make_way(path)
     app = web.Application(client_max_size=MAX_BODY_BYTES)

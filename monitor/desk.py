@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from monitor.errors import PermanentError, TransientError
-from monitor.explain import unpack
+from monitor.explain import telling, unpack
 from monitor.incident import Incident
 from monitor.metrics import Metrics
 from monitor.page import HypothesisView, Page, Receipt
@@ -18,6 +18,7 @@ from monitor.reader import Delivery, Reader
 from monitor.state import State
 
 CHART_BEFORE, CHART_AFTER = 160, 400  # rows: few enough before it that a young event can be seen
+CHART_MOST = 20_000  # rows in all
 
 
 log = logging.getLogger(__name__)
@@ -78,7 +79,7 @@ class Desk:
         self._count(delivery, "dead" if dead else "retry")
 
     def _count(self, delivery: Delivery, result: str) -> None:
-        began = self._began.pop((delivery.incident, delivery.sink))
+        began = self._began.pop((delivery.incident, delivery.sink), self._clock())
         self._metrics.delivery.labels(sink=delivery.sink).observe(max(0.0, self._clock() - began))
         self._metrics.pages.labels(sink=delivery.sink, result=result).inc()
 
@@ -112,8 +113,9 @@ def draw_chart(reader: Reader, incident: Incident) -> tuple[bytes, str] | None:
     """PNG and alt text; None where there are no samples to draw."""
     from monitor import chart  # pillow: only once there is something to draw  # noqa: PLC0415
 
-    last = max(incident.last_row, incident.paged_row) + CHART_AFTER
-    window = reader.window(incident.run, max(0, incident.first_row - CHART_BEFORE), last)
+    first = max(0, incident.first_row - CHART_BEFORE)
+    last = min(max(incident.last_row, incident.paged_row) + CHART_AFTER, first + CHART_MOST)
+    window = reader.window(incident.run, first, last, telling(incident))
     newest = max((int(s.row[-1]) for s in window.series), default=window.first_row)
     window = replace(window, last_row=newest)  # rows that are still to come get no space
     png = chart.draw(window, incident)

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
 from detectors import Suite
-from detectors.types import Block, Finding, Origin, Role, Severity
+from detectors.types import Block, Finding, Kind, Origin, Role, Severity
 from monitor.attempts import Attempt
 from monitor.frame import Batch, Frame, Status
 from monitor.incident import Incident, Reason
@@ -93,9 +93,10 @@ class Engine:
         for name in told:
             if self._runs[name].finished:
                 self._suite.finish(name)
-        waiting = self._outages.look(batch, told=any(KEY in i.open for i in self._book.open(batch.source)))
+        waiting = self._outages.look(batch, open_=any(KEY in i.open for i in self._book.open(batch.source)))
+        unwatched = batch.source not in self._looked
         waiting += self._silent(batch)
-        changes = (self._book.apply(finding, Limit(), batch.t_recv) for finding in waiting)
+        changes = (self._book.apply(f, self._waited(f, unwatched=unwatched), batch.t_recv) for f in waiting)
         transitions += [c for c in changes if c is not None]
         known = len(self._runs)
         transitions += self._make_room(batch.t_recv)
@@ -117,6 +118,7 @@ class Engine:
         self._suite.update(blocks)
         for block in blocks:
             self._count_live(block, batch.t_recv)
+        self._make_room(batch.t_recv)
 
     def acknowledge(self, incident_id: str, now: float) -> Transition | None:
         """See `Book.acknowledge`."""
@@ -251,7 +253,18 @@ class Engine:
         if not (batch.at_head and batch.status is Status.OK and due):
             return []
         self._looked[batch.source] = batch.t_recv
-        return self._suite.idle(batch.t_recv, [r.name for r in self._runs.values() if r.source == batch.source])
+        # Only what was seen growing can fall silent: a finished log that was copied here did not.
+        return self._suite.idle(
+            batch.t_recv, {r.name for r in self._runs.values() if r.source == batch.source and r.alive}
+        )
+
+    def _waited(self, finding: Finding, *, unwatched: bool) -> Limit:
+        """What a silence may do that began while nobody watched its source."""
+        if finding.kind is not Kind.SILENCE or not unwatched:
+            return Limit()
+        if finding.observed > self._settings.max_page_age_s:
+            return Limit(ceiling=Severity.RECORD, reason=Reason.TOO_OLD)
+        return Limit(late=finding.observed > self._settings.late_s)
 
 
 def _home(finding: Finding, blocks: Sequence[Block]) -> Block:

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Coroutine, Iterable
 from dataclasses import asdict, dataclass
 
-from detectors.types import Severity
+from detectors.types import Role, Severity
 from monitor.analysis.differential import Differential
 from monitor.analysis.hypothesis import Answer, Hypothesis
 from monitor.analysis.predictions import EVEN, Outcome, Registered, judge, register, told
@@ -29,6 +29,7 @@ from monitor.metrics import Metrics
 from monitor.page import HypothesisView, Note
 from monitor.ports import Analyst
 from monitor.reader import Reader
+from monitor.roles import role_of
 from monitor.state import State
 from monitor.window import Window
 
@@ -68,7 +69,8 @@ class Explainer:
         self._places = asyncio.Semaphore(MAX_AT_ONCE)
         self._touched: set[str] = set()
         self._judging = asyncio.Lock()
-        self._open: dict[str, tuple[str, Registered]] | None = None
+        self._open: dict[str, tuple[str, Registered]] = {}
+        self._stale = True
         self.wake: Callable[[], None] = lambda: None
 
     def resume(self, incidents: Iterable[Incident]) -> None:
@@ -81,14 +83,14 @@ class Explainer:
         for transition in step.transitions:
             if transition.incident.severity is Severity.PAGE:
                 self._begin(transition.incident)
-        if step.touched and self._open != {}:
+        if step.touched and (self._stale or self._open):
             self._touched.update(step.touched)
             self._spawn(self._judge())
 
     async def drain(self) -> None:
         """Wait for what is under way."""
         while self._tasks:
-            await asyncio.gather(*self._tasks)
+            await asyncio.wait(self._tasks)
 
     def _begin(self, incident: Incident) -> None:
         key = (incident.id, incident.episode)
@@ -170,7 +172,7 @@ class Explainer:
             notes=() if own else (said,),
         )
         await self._state.write(self._state.ledger.answer, explained, self._clock())
-        self._open = None
+        self._stale = True
         self._touched.add(case.incident.run)
         self._spawn(self._judge())
 
@@ -182,7 +184,8 @@ class Explainer:
         """Judge every open prediction of the runs that have new rows."""
         async with self._judging:
             runs, self._touched = self._touched, set()
-            if self._open is None:
+            if self._stale:
+                self._stale = False  # before the read: what is registered meanwhile makes it stale again
                 rows = await self._state.read(self._state.reader.open_predictions)
                 self._open = {key: (incident, Registered.model_validate_json(body)) for key, incident, _, body in rows}
             for key, (incident, registered) in list(self._open.items()):
@@ -190,13 +193,15 @@ class Explainer:
                     await self._score(key, incident, registered)
 
     async def _score(self, key: str, incident: str, registered: Registered) -> None:
-        window = await self._state.read(self._state.reader.window, registered.run, registered.after_row + 1, END_OF_RUN)
-        series = next((s for s in window.series if s.metric == registered.metric), None)
+        first, metric = registered.after_row + 1, registered.metric
+        window = await self._state.read(
+            self._state.reader.window, registered.run, first, END_OF_RUN, lambda name: name == metric
+        )
+        series = window.series[0] if window.series else None
         outcome = judge(registered, series)
         if outcome.outcome is Standing.OPEN:
             return
-        if self._open is not None:
-            self._open.pop(key, None)
+        self._open.pop(key, None)
         said, _, verdict = told(registered, outcome)
         text = f"Prediction {verdict.value}: {said}; found {outcome.found}."
         if registered.probability < EVEN and verdict is Standing.CONFIRMED:
@@ -227,7 +232,12 @@ class _Case:
 
 def window_of(reader: Reader, incident: Incident) -> Window:
     """What an explanation of an incident looks at: the rows before its first one, and all that came after."""
-    return reader.window(incident.run, max(0, incident.first_row - WINDOW_ROWS), END_OF_RUN)
+    return reader.window(incident.run, max(0, incident.first_row - WINDOW_ROWS), END_OF_RUN, telling(incident))
+
+
+def telling(incident: Incident) -> Callable[[str], bool]:
+    """Which metrics bear on an incident: those of a known role and its own."""
+    return lambda metric: metric in incident.metrics or role_of(metric).role is not Role.OTHER
 
 
 def pack(verified: Verified, evidence: Evidence, author: str, remark: str) -> str:

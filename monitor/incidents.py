@@ -100,12 +100,11 @@ class Book:
 
     def lift(self, run: str, row: int, step: int, now: float) -> list[Transition]:
         """Give incidents that history withheld their own severity: the run is alive and they still hold."""
-        lifted = []
-        for incident in self.open(run):
-            if incident.withheld > incident.severity:
-                changed = replace(incident, findings=incident.findings)
-                lifted.append(self._raise(changed, incident.withheld, row, step, Reason.PERSISTS, now))
-        return lifted
+        return [
+            self._raise(incident, incident.withheld, row, step, Reason.PERSISTS, now)
+            for incident in self.open(run)
+            if incident.withheld > incident.severity
+        ]
 
     def acknowledge(self, incident_id: str, now: float) -> Transition | None:
         """A person has seen it. None if there is no such open incident."""

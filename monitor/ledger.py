@@ -5,6 +5,7 @@ It belongs to one thread. A commit that fails leaves nothing half done: the same
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sqlite3
 from collections.abc import Callable, Sequence
@@ -51,6 +52,20 @@ class Ledger:
         self._hold_s = hold_s
         self._kept_at: dict[str, int] = {}  # run → rows it had at its last snapshot
         self._waiting: tuple[Batch, Step] | None = None  # understood, but not yet on disk
+
+    def reopen(self) -> None:
+        """At a start: dead letters get another chance, and sinks that are new hear of what is open."""
+        with self._store.transaction() as db:
+            db.execute(
+                "UPDATE outbox SET dead = 0, tries = 0 WHERE dead AND incident IN"
+                " (SELECT id FROM incidents WHERE state != 'resolved')"
+            )
+            for sink in self._sinks:
+                db.execute(
+                    "INSERT OR IGNORE INTO outbox SELECT id, ?, 1, 0, updated_t, updated_t, 0, 0, '', NULL"
+                    " FROM incidents WHERE severity = 2 AND state != 'resolved'",
+                    (sink,),
+                )
 
     def process(self, batch: Batch) -> Step:
         """Understand a batch once and commit what it caused. sqlite3.Error: call again with the same batch."""
@@ -139,11 +154,26 @@ class Ledger:
                 )
 
     def prune(self, now: float, retain_days: float, max_bytes: float) -> int:
-        """See `Store.prune`."""
+        """See `Store.prune`. Before it everything is kept in snapshots, so that only samples can be lost."""
+        self.keep()
         return self._store.prune(now, retain_days, max_bytes)
 
+    def keep(self) -> None:
+        """Write a snapshot of every run that has moved since its last one: a start then replays nothing."""
+        if self._waiting is not None:
+            return  # the engine is ahead of the disk
+        for name, run in self.engine.runs.items():
+            if run.rows > self._kept_at.get(name, 0):
+                one = Snapshot(run=name, source=run.source, facts=self._facts(name), state=self.engine.dump(name))
+                with self._store.transaction() as db:
+                    self._store.put_snapshots(db, [one], self._store.newest(db))
+                self._kept_at[name] = run.rows
+        self._kept_at = {name: rows for name, rows in self._kept_at.items() if name in self.engine.runs}
+
     def close(self) -> None:
-        """Close the state file."""
+        """Close the state file, with everything kept if the disk lets us."""
+        with contextlib.suppress(sqlite3.Error):
+            self.keep()
         self._store.close()
 
     def _write(self, db: sqlite3.Connection, batch: Batch, step: Step) -> None:
@@ -214,8 +244,8 @@ class Ledger:
         if known is None:
             for sink in self._sinks:
                 db.execute(
-                    "INSERT INTO outbox VALUES (?, ?, 1, 0, ?, ?, ?, 0, 0, '', NULL)",
-                    (incident.id, sink, now + self._hold_s, now, int(incident.severity)),
+                    "INSERT INTO outbox VALUES (?, ?, 1, 0, ?, ?, 0, 0, '', NULL)",
+                    (incident.id, sink, now + self._hold_s, now),
                 )
             return
         said = note(transition)

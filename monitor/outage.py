@@ -14,15 +14,19 @@ class Outages:
     def __init__(self, patience_s: float) -> None:
         self._patience_s = patience_s
         self._since: dict[str, float] = {}
+        self._told: set[str] = set()
 
-    def look(self, batch: Batch, *, told: bool) -> list[Finding]:
-        """The outage begins after the patience and ends with the first good batch. told: it is an open incident."""
+    def look(self, batch: Batch, *, open_: bool) -> list[Finding]:
+        """The outage begins after the patience and ends with the first good batch. open_: it is an open incident."""
         if batch.status is Status.ERROR:
             since = self._since.setdefault(batch.source, batch.t_recv)
-            over = batch.t_recv - since >= self._patience_s
-            return [_finding(batch, since, Phase.BEGINS)] if over and not told else []
+            if batch.t_recv - since < self._patience_s or open_ or batch.source in self._told:
+                return []  # a person who resolved it knows
+            self._told.add(batch.source)
+            return [_finding(batch, since, Phase.BEGINS)]
+        self._told.discard(batch.source)
         since = self._since.pop(batch.source, batch.t_recv)
-        return [_finding(batch, since, Phase.ENDS)] if told else []
+        return [_finding(batch, since, Phase.ENDS)] if open_ else []
 
 
 def _finding(batch: Batch, since: float, phase: Phase) -> Finding:

@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import logging
 import random
+import sqlite3
 from collections.abc import Callable
 from typing import Protocol
 
@@ -49,9 +50,9 @@ class Desk(Protocol):
 
 
 class Worker:
-    """Delivers to one sink, one page at a time. clock: Unix seconds. timeout_s bounds one delivery."""
+    """Delivers to one sink, one page at a time. clock: Unix seconds. timeout_s: a backstop, sinks bound themselves."""
 
-    def __init__(self, sink: Sink, desk: Desk, clock: Callable[[], float], timeout_s: float = 30.0) -> None:
+    def __init__(self, sink: Sink, desk: Desk, clock: Callable[[], float], timeout_s: float = 660.0) -> None:
         self._sink = sink
         self._desk = desk
         self._clock = clock
@@ -76,9 +77,9 @@ class Worker:
         return wait
 
     async def _deliver(self, delivery: Delivery) -> float:
-        page = await self._desk.page(delivery)
-        await self._desk.begun(delivery)
         try:
+            page = await self._desk.page(delivery)
+            await self._desk.begun(delivery)
             async with asyncio.timeout(self._timeout_s):
                 receipt = await self._sink.deliver(page, delivery.receipt)
         except TimeoutError:
@@ -91,6 +92,11 @@ class Worker:
             )
             await self._desk.failed(delivery, e, self._clock())
             return 60.0
+        except sqlite3.Error:
+            raise
+        except Exception as e:
+            log.exception("page_broken sink=%s incident=%s", delivery.sink, delivery.incident)
+            return await self._retry(delivery, TransientError(f"defect: {e!r}"))
         await self._desk.done(delivery, receipt)
         return 0.0  # something may have changed meanwhile: look again
 

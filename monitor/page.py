@@ -55,8 +55,8 @@ class Note:
 class Page:
     """The state of one incident for a sink.
 
-    id: stable id of the outbox row that asks for this delivery. thread: stable id of the message (incident and
-    episode). state: open, acknowledged or resolved. severity: page or notice. headline: one complete line, the first
+    id: stable id of the outbox row that asks for this delivery. thread: stable id of the message, the same for all
+    episodes. state: open, acknowledged or resolved. severity: page or notice. headline: one complete line, the first
     120 characters say run, what and how bad. facts: (label, value). notes: everything said in the thread so far, in
     order, the newest last. chart_png: None if there is nothing to draw.
     """

@@ -34,6 +34,7 @@ _WHY = {
 }
 _LEADS = (Kind.DIVERGENCE, Kind.LOSS_SPIKE)  # what a training incident is about, whichever metric moved first
 _MOVED = 4
+_RAISED = (Reason.ESCALATED, Reason.CORROBORATED, Reason.PERSISTS)
 _UNITS = {"sigma": "σ", "cusum": "cumulative σ", "ratio": "×", "s": " s"}
 
 
@@ -143,7 +144,7 @@ def note(transition: Transition) -> Note | None:
     text = None
     if transition.reason is Reason.JOINED and finding is not None:
         text = f"Also: {_what(finding.kind)}{_size(finding)} at {place(finding.first_step, finding.first_row)}."
-    elif transition.reason is Reason.RELAPSED:
+    elif transition.reason is Reason.RELAPSED or (incident.episode > 1 and transition.reason in _RAISED):
         text = f"Relapse, episode {incident.episode}: {headline(incident)}."
     elif transition.reason is Reason.ACKNOWLEDGED:
         text = "Acknowledged."

@@ -30,6 +30,10 @@ class Analyst(Protocol):
         """Answer with a hypothesis; the caller bounds the time."""
         ...
 
+    async def close(self) -> None:
+        """Release connections."""
+        ...
+
 
 class Sink(Protocol):
     """A destination of pages. Raises TransientError or PermanentError; their texts carry no secret."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -57,8 +58,8 @@ class Reader:
         """Release the file."""
         self._db.close()
 
-    def window(self, run: str, first_row: int, last_row: int) -> Window:
-        """All series of a run between two rows, both included."""
+    def window(self, run: str, first_row: int, last_row: int, keep: Callable[[str], bool] = lambda _: True) -> Window:
+        """The series of a run between two rows, both included. keep: which metrics, a run may have thousands."""
         rows = self._db.execute(
             "SELECT run, origin, generation, columns, rows, data FROM frames"
             " WHERE run = ? AND last_row >= ? AND first_row <= ? ORDER BY seq",
@@ -70,10 +71,12 @@ class Reader:
         pieces: dict[str, list[tuple[np.ndarray, ...]]] = {}
         for record in rows:
             frame = decode(*record)
-            keep = (frame.row >= first_row) & (frame.row <= last_row)
+            inside = (frame.row >= first_row) & (frame.row <= last_row)
             for j, name in enumerate(frame.columns):
+                if not keep(name):
+                    continue
                 pieces.setdefault(name, []).append(
-                    (frame.row[keep], frame.step[keep], frame.t[keep], frame.values[keep, j])
+                    (frame.row[inside], frame.step[inside], frame.t[inside], frame.values[inside, j])
                 )
         series = []
         best: dict[str, tuple[int, str]] = {}
@@ -107,9 +110,11 @@ class Reader:
         return [LogLine(run=r, row=n, text=t) for r, n, t in rows][::-1]
 
     def incidents(self, most: int = 200) -> list[Incident]:
-        """The newest episode of each incident, last changed first."""
+        """The newest episode of each incident, open ones first, then by their last change."""
         rows = self._db.execute(
-            "SELECT body, MAX(episode) FROM incidents GROUP BY id ORDER BY updated_t DESC LIMIT ?", (most,)
+            "SELECT body, MAX(episode) FROM incidents GROUP BY id"
+            " ORDER BY (state != 'resolved' AND severity > 0) DESC, updated_t DESC LIMIT ?",
+            (most,),
         )
         return [incident_of(body) for body, _ in rows]
 
@@ -137,7 +142,7 @@ class Reader:
     def answer(self, incident_id: str, episode: int) -> str | None:
         """The newest answer to an episode as JSON."""
         row = self._db.execute(
-            "SELECT body FROM answers WHERE incident = ? AND episode = ? ORDER BY t DESC, rowid DESC LIMIT 1",
+            "SELECT body FROM answers WHERE incident = ? AND episode = ? ORDER BY author = 'built-in', t DESC LIMIT 1",
             (incident_id, episode),
         ).fetchone()
         return row[0] if row else None
@@ -168,10 +173,10 @@ class Reader:
         return [incident_of(body) for (body,) in rows]
 
     def deliveries(self, pending: bool = True) -> list[Delivery]:
-        """The outbox: what is still to be said, most severe and oldest first; or all of it."""
+        """The outbox: what is still to be said, new pages before edits; or all of it."""
         rows = self._db.execute(
             "SELECT incident, sink, wanted, delivered, created_t, due_t, tries, dead, error, receipt FROM outbox"
-            " WHERE NOT ? OR (wanted > delivered AND dead = 0) ORDER BY severity DESC, created_t",
+            " WHERE NOT ? OR (wanted > delivered AND dead = 0) ORDER BY delivered > 0, created_t",
             (pending,),
         )
         return [

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import math
 import os
 import random
 import sqlite3
@@ -33,6 +34,7 @@ log = logging.getLogger(__name__)
 QUEUE_BATCHES = 16
 RETRY_MOST_S = 60.0
 PRUNE_EVERY_S = 600.0
+OVERDUE_S = 60.0
 DRAIN_S = 2.0
 
 
@@ -81,6 +83,7 @@ class Daemon:
         self._cursors = cursors
         self._queue: asyncio.Queue[Batch] = asyncio.Queue(QUEUE_BATCHES)
         self._stop = asyncio.Event()
+        self._yielded: dict[str, float] = {}
         self.health = Health(progress=time.monotonic())
 
     def stop(self) -> None:
@@ -103,6 +106,7 @@ class Daemon:
         ingest = asyncio.create_task(self._ingest(), name="ingest")
         others = [asyncio.create_task(_persist("outbox", worker.run)) for worker in self._workers]
         others.append(asyncio.create_task(_persist("prune", self._prune)))
+        others.append(asyncio.create_task(self._overdue(), name="overdue"))
         others.append(asyncio.create_task(self._watch(feed_every_s), name="watchdog"))
         self._explainer.resume(await self._state.read(self._state.reader.unexplained))
         stop = asyncio.create_task(self._stopped())
@@ -122,20 +126,22 @@ class Daemon:
     async def _drain(self) -> None:
         try:
             async with asyncio.timeout(DRAIN_S):
+                await asyncio.gather(*(worker.round() for worker in self._workers))
                 await self._explainer.drain()
-                for worker in self._workers:
-                    await worker.round()
         except (TimeoutError, sqlite3.OperationalError) as e:
             log.warning("drain_cut error=%r: what is left is delivered at the next start", e)
 
     async def _read(self, source: Source) -> None:
         """Read one source for ever; trouble is our own outage, told to the core as a batch of its own."""
-        tries = 0
+        tries, cursors = 0, dict(self._cursors.get(source.name, {}))
         while True:
             try:
-                async for batch in source.batches(self._cursors.get(source.name, {})):
+                async for batch in source.batches(cursors):
                     tries = 0
+                    self._yielded[source.name] = math.inf  # while the queue is full it is not the source that waits
                     await self._queue.put(batch)
+                    self._yielded[source.name] = time.monotonic()
+                    cursors.update(batch.cursors)
             except TransientError as e:
                 wait = e.retry_after_s or min(RETRY_MOST_S, 2.0**tries) * (1.0 + random.random() / 4.0)  # noqa: S311
                 tries += 1
@@ -144,6 +150,18 @@ class Daemon:
             except PermanentError as e:
                 await self._report(source.name, str(e))
                 await asyncio.sleep(RETRY_MOST_S)
+            except Exception as e:
+                log.exception("source_broken source=%s", source.name)
+                await self._report(source.name, f"defect: {e!r}")
+                await asyncio.sleep(RETRY_MOST_S)
+
+    async def _overdue(self) -> None:
+        """Tell of sources that hang (a dead network mount answers nothing, not even an error)."""
+        while True:
+            await asyncio.sleep(OVERDUE_S / 6)
+            for name, at in self._yielded.items():
+                if (waited := time.monotonic() - at) > OVERDUE_S:
+                    await self._report(name, f"no answer for {waited:.0f} s")
 
     async def _report(self, source: str, detail: str) -> None:
         log.error("source_error source=%s error=%s", source, detail)

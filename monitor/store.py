@@ -58,7 +58,7 @@ CREATE INDEX predictions_open ON predictions (outcome, run);
 CREATE TABLE verdicts (incident TEXT, t REAL NOT NULL, author TEXT NOT NULL, verdict TEXT NOT NULL, cause TEXT);
 CREATE TABLE outbox (
   incident TEXT, sink TEXT, wanted INTEGER NOT NULL, delivered INTEGER NOT NULL, due_t REAL NOT NULL,
-  created_t REAL NOT NULL, severity INTEGER NOT NULL, tries INTEGER NOT NULL, dead INTEGER NOT NULL,
+  created_t REAL NOT NULL, tries INTEGER NOT NULL, dead INTEGER NOT NULL,
   error TEXT NOT NULL, receipt TEXT, PRIMARY KEY (incident, sink));
 """
 
@@ -127,7 +127,7 @@ class Store:
             cursors.setdefault(source, {})[stream] = position
         rows = self.db.execute(
             "SELECT body FROM incidents WHERE state != 'resolved' OR rowid IN"
-            " (SELECT rowid FROM incidents ORDER BY updated_t DESC LIMIT 2000) ORDER BY updated_t"
+            " (SELECT rowid FROM incidents ORDER BY rowid DESC LIMIT 2000) ORDER BY rowid"
         )
         newest: dict[str, Incident] = {}
         for (body,) in rows:
@@ -157,7 +157,7 @@ class Store:
             [(batch.source, stream, position) for stream, position in batch.cursors.items()],
         )
         # Numbers are never given twice, or a snapshot would take new frames for ones that it holds.
-        (seq,) = db.execute("SELECT COALESCE(MAX(seq), 0) FROM sqlite_sequence WHERE name = 'frames'").fetchone()
+        seq = self.newest(db)
         for frame in batch.frames:
             db.execute(
                 "INSERT INTO frames (batch, run, source, first_row, last_row, t_recv, origin, generation, columns,"
@@ -180,7 +180,12 @@ class Store:
             "INSERT INTO lines (run, row, t_recv, text) VALUES (?, ?, ?, ?)",
             [(line.run, line.row, batch.t_recv, line.text) for line in batch.lines],
         )
-        return int(seq) + len(batch.frames)
+        return seq + len(batch.frames)
+
+    def newest(self, db: sqlite3.Connection) -> int:
+        """The number of the last frame that was ever written."""
+        (seq,) = db.execute("SELECT COALESCE(MAX(seq), 0) FROM sqlite_sequence WHERE name = 'frames'").fetchone()
+        return int(seq)
 
     def put_transition(self, db: sqlite3.Connection, transition: Transition) -> None:
         """The new value of an incident and why."""

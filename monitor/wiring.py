@@ -32,7 +32,7 @@ from monitor.outbox import Worker
 from monitor.ports import Analyst, Sink, Source
 from monitor.reader import Reader
 from monitor.runtime import Daemon, Retention
-from monitor.sources.files.discover import scan
+from monitor.sources.files.discover import expand, scan
 from monitor.sources.files.inspect import Summary, inspect_file, rows
 from monitor.sources.files.replay import read_file
 from monitor.sources.files.source import FileSource
@@ -99,10 +99,13 @@ def source_of(config: Config) -> list[Source]:
     for item in config.sources:
         if item.files is not None:
             f = item.files
-            # One source for each path: trouble with one says nothing of the runs below another.
+            # One source for each path: trouble with one says nothing of the runs below another. Run ids are relative
+            # to what all paths have in common, so that two files of one name stay two runs.
+            paths = [p for p in dict.fromkeys(f.paths) if not any(p.startswith(f"{o}/") for o in f.paths)]
+            home = os.path.commonpath(expand(p)[0] for p in paths) if len(paths) > 1 else None
             found += [
-                FileSource(f"{f.name}:{path}", [path], poll_s=f.poll_s, max_line_bytes=f.max_line_bytes)
-                for path in dict.fromkeys(f.paths)
+                FileSource(f"{f.name}:{path}", [path], poll_s=f.poll_s, max_line_bytes=f.max_line_bytes, home=home)
+                for path in paths
             ]
     return found
 
@@ -164,7 +167,9 @@ def _restored(
         engine.load(run, blob)
     for batch in store.after_snapshots():
         engine.observe(batch)
-    return Ledger(engine, store, sink_names, hold_s), {k: dict(v) for k, v in restored.cursors.items()}
+    ledger = Ledger(engine, store, sink_names, hold_s)
+    ledger.reopen()
+    return ledger, {k: dict(v) for k, v in restored.cursors.items()}
 
 
 async def run(config: Config, started: Callable[[Addresses], None] = lambda _: None) -> None:
@@ -190,6 +195,8 @@ async def run(config: Config, started: Callable[[Addresses], None] = lambda _: N
             notify.notify(os.environ, notify.STOPPING)
             for sink in outlets:
                 await sink.close()
+            if analyst is not None:
+                await analyst.close()
 
 
 @asynccontextmanager
@@ -231,11 +238,13 @@ async def _services(
         runners.append(
             await control.serve(config.control_socket, config.control.group, verbs(state, outlets, daemon.wake))
         )
-        yield daemon, Addresses(status=status, metrics=metrics_url)
+        try:
+            yield daemon, Addresses(status=status, metrics=metrics_url)
+        finally:
+            config.control_socket.unlink(missing_ok=True)  # ours by now
     finally:
         for runner in runners:
             await runner.cleanup()
-        config.control_socket.unlink(missing_ok=True)
         state.close()
 
 

@@ -352,12 +352,12 @@ def test_a_folder_that_is_a_file_is_refused_with_a_remedy(tmp_path):
 # --- prune
 
 
-def test_prune_keeps_what_a_snapshot_still_needs(tmp_path):
+def test_prune_snapshots_first_so_that_old_frames_of_any_run_can_go(tmp_path):
     ledger = opened(tmp_path)
     for b in split([frame({"loss": falling(600)})], range(100, 600, 100), t_recv=1e9):
         ledger.process(b)
     before = state(ledger)
-    assert ledger.prune(1e9 + 90 * 86_400.0, 30.0, 1e12) == 0
+    assert ledger.prune(1e9 + 90 * 86_400.0, 30.0, 1e12) == 6
     ledger.close()
     again = opened(tmp_path)
     assert state(again) == before
@@ -370,7 +370,7 @@ def test_prune_drops_old_frames_that_a_snapshot_holds(tmp_path):
     for b in batches:
         ledger.process(b)
     before = state(ledger)
-    assert ledger.prune(1e9 + 90 * 86_400.0, 30.0, 1e12) == 9
+    assert ledger.prune(1e9 + 90 * 86_400.0, 30.0, 1e12) == 11
     ledger.close()
     again = opened(tmp_path)
     assert state(again) == before

@@ -46,6 +46,7 @@ class FileSource:
         clock: Callable[[], float] = time.time,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
         max_line_bytes: int = MAX_LINE_BYTES,
+        home: str | None = None,
     ) -> None:
         """paths: files or folders. clock gives Unix seconds; sleep waits; both are injected in tests."""
         self.name = name
@@ -54,10 +55,11 @@ class FileSource:
         self._clock = clock
         self._sleep = sleep
         self._max_line = max_line_bytes
+        self._home = home
 
     async def batches(self, cursors: Mapping[str, str]) -> AsyncIterator[Batch]:
         """Yield batches for ever, one per poll, beginning after `cursors`."""
-        watch = Watch(self.name, self._paths, cursors, max_line_bytes=self._max_line)
+        watch = Watch(self.name, self._paths, cursors, max_line_bytes=self._max_line, home=self._home)
         try:
             while True:
                 batch = await asyncio.to_thread(watch.poll, self._clock())
@@ -79,9 +81,17 @@ class Found(NamedTuple):
 class Watch:
     """One reading of the paths, from a set of cursors on. Blocking: call it in a thread."""
 
-    def __init__(self, name: str, paths: Sequence[str], cursors: Mapping[str, str], *, max_line_bytes: int) -> None:
+    def __init__(
+        self,
+        name: str,
+        paths: Sequence[str],
+        cursors: Mapping[str, str],
+        *,
+        max_line_bytes: int,
+        home: str | None = None,
+    ) -> None:
         """cursors: stream key → cursor, as batches carried them; damaged ones are ignored and counted."""
-        self._name, self._paths, self._max_line = name, paths, max_line_bytes
+        self._name, self._paths, self._max_line, self._home = name, paths, max_line_bytes, home
         self._streams: dict[str, Stream] = {}
         self._by_path: dict[str, Stream] = {}
         self._owners: dict[str, str] = {}
@@ -145,19 +155,7 @@ class Watch:
 
     def _scan(self, haul: Haul) -> None:
         """Find new families, families under a new name, and what cannot be read."""
-        self._errors = []
-        found: dict[str, Found] = {}
-        for pattern in self._paths:
-            root, paths = expand(pattern)
-            for path in paths:
-                result = scan(path)
-                self._errors += result.errors
-                for base, members in result.families.items():
-                    found.setdefault(base, Found(root, pattern, members))
-                for item in result.refused.items():
-                    if item not in self._refused and len(self._refused) < MAX_FILES:
-                        self._refused.add(item)
-                        haul.tally.add(item[1], 0)
+        found = self._look(haul)
         self._match(found)
         self._drop(found)
         past = {inode: s for s in self._streams.values() for inode in (s.inode, *s.past)}
@@ -170,6 +168,24 @@ class Watch:
         for root in set(self._paths) - self._seen_roots - lost:  # what could not be looked at was not seen
             self._seen_roots.add(root)
             haul.cursors[ROOT + encodable(root)] = "seen"
+
+    def _look(self, haul: Haul) -> dict[str, Found]:
+        """All families below the paths. A path that cannot be read is an outage; what is below one is only counted."""
+        self._errors = []
+        found: dict[str, Found] = {}
+        for pattern in self._paths:
+            root, paths = expand(pattern)
+            for path in paths:
+                result = scan(path)
+                self._errors += [error for error in result.errors if error[0] == pattern]
+                refused = {where: Unusable.UNREADABLE for where, _ in result.errors if where != pattern}
+                for item in (result.refused | refused).items():
+                    if item not in self._refused and len(self._refused) < MAX_FILES:
+                        self._refused.add(item)
+                        haul.tally.add(item[1], 0)
+                for base, members in result.families.items():
+                    found.setdefault(base, Found(root, pattern, members))
+        return found
 
     def _match(self, found: Mapping[str, Found]) -> None:
         """Give each family to the stream that knows its files, else to the one of its path.
@@ -206,7 +222,7 @@ class Watch:
 
     def _add(self, base: str, members: list[Member], root: str, *, seen: bool) -> Stream:
         whole = os.path.relpath(base, os.path.dirname(root) if base == root else root)
-        name = _free(encodable(run_of(base, root)), encodable(whole), self._owners)
+        name = _free(encodable(run_of(base, self._home or root)), encodable(whole), self._owners)
         key = _free(encodable(base), encodable(base), self._streams)
         origin = Origin.BACKLOG if seen else Origin.HISTORY
         origins = Origins()
