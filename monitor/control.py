@@ -87,6 +87,8 @@ async def ask(path: Path, verb: str, incident: str, **values: str) -> str:
             ClientSession(connector=UnixConnector(path=str(path))) as session,
             session.post(f"http://runwarden/{verb}", json={"id": incident, **values}) as response,
         ):
+            if response.status == 500:
+                raise ControlError("the daemon failed at this; its log says why")
             answer = await response.json()
     except (ClientError, OSError) as e:
         raise ControlError(

@@ -37,12 +37,14 @@ class Desk:
         charts: Path,
         link: Callable[[str], str],
         clock: Callable[[], float],
+        command: str = "runwarden incidents",
     ) -> None:
         self._state = state
         self._metrics = metrics
         self._charts = charts
         self._link = link
         self._clock = clock
+        self._command = command
         self._began: dict[tuple[str, str], float] = {}
 
     async def due(self, sink: str) -> list[Delivery]:
@@ -96,7 +98,8 @@ class Desk:
                 log.warning("chart_not_written incident=%s error=%s", incident.id, e)
         address = self._link(incident.id)
         links = (("Status page", address),) if address else ()
-        return build(incident, page_id, reader.notes(incident.id), explanation(reader, incident), chart, links)
+        notes, view = reader.notes(incident.id), explanation(reader, incident)
+        return build(incident, page_id, notes, view, chart, links, self._command)
 
 
 def explanation(reader: Reader, incident: Incident) -> HypothesisView | None:

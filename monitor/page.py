@@ -56,9 +56,10 @@ class Page:
     """The state of one incident for a sink.
 
     id: stable id of the outbox row that asks for this delivery. thread: stable id of the message, the same for all
-    episodes. state: open, acknowledged or resolved. severity: page or notice. headline: one complete line, the first
-    120 characters say run, what and how bad. facts: (label, value). notes: everything said in the thread so far, in
-    order, the newest last. chart_png: None if there is nothing to draw.
+    episodes. state: open, acknowledged, resolved, or closed without recovery. severity: page or notice. headline: one
+    complete line, the first 120 characters say run, what and how bad. facts: (label, value). notes: everything said in
+    the thread so far, in order, the newest last. chart_png: None if there is nothing to draw. command: what to type
+    before `ack ID` and `show ID` so that it reaches this daemon.
     """
 
     id: str
@@ -74,6 +75,7 @@ class Page:
     chart_png: bytes | None = None
     chart_alt: str = ""
     links: tuple[tuple[str, str], ...] = ()
+    command: str = "runwarden incidents"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

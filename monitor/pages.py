@@ -35,7 +35,7 @@ _WHY = {
 _LEADS = (Kind.DIVERGENCE, Kind.LOSS_SPIKE)  # what a training incident is about, whichever metric moved first
 _MOVED = 4
 _RAISED = (Reason.ESCALATED, Reason.CORROBORATED, Reason.PERSISTS)
-_UNITS = {"sigma": "σ", "cusum": "cumulative σ", "ratio": "×", "s": " s"}
+_UNITS = {"sigma": "σ", "cusum": " σ, cumulative", "ratio": "×", "s": " s"}
 
 
 def number(value: float) -> str:
@@ -160,14 +160,16 @@ def build(
     hypothesis: HypothesisView | None,
     chart: tuple[bytes, str] | None,
     links: tuple[tuple[str, str], ...] = (),
+    command: str = "runwarden incidents",
 ) -> Page:
-    """The page of an incident as it stands. chart: PNG and its alt text."""
+    """The page of an incident as it stands. chart: PNG and its alt text. command: see `Page`."""
+    closed = incident.state is State.RESOLVED and incident.reason in (Reason.REBASED, Reason.FORGOTTEN)
     return Page(
         id=page_id,
         thread=incident.id,
         incident=incident.id,
         run=incident.run,
-        state=incident.state.value,
+        state="closed" if closed else incident.state.value,
         severity="page" if incident.severity is Severity.PAGE else "notice",
         headline=headline(incident),
         facts=facts(incident),
@@ -176,6 +178,7 @@ def build(
         chart_png=chart[0] if chart else None,
         chart_alt=chart[1] if chart else "",
         links=links,
+        command=command,
     )
 
 

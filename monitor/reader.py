@@ -121,8 +121,8 @@ class Reader:
     def incident(self, incident_id: str) -> Incident | None:
         """The newest episode of an incident; a unique prefix of its id is enough."""
         rows = self._db.execute(
-            "SELECT body, MAX(episode) FROM incidents WHERE substr(id, 1, length(?1)) = ?1 GROUP BY id LIMIT 2",
-            (incident_id,),
+            "SELECT body, MAX(episode) FROM incidents WHERE substr(id, 1, length(:id)) = :id GROUP BY id LIMIT 2",
+            {"id": incident_id},
         ).fetchall()
         return incident_of(rows[0][0]) if len(rows) == 1 else None
 

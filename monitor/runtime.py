@@ -90,6 +90,12 @@ class Daemon:
         """Ask for a clean end: read no more, commit what is queued, deliver what is due."""
         self._stop.set()
 
+    async def changed(self) -> None:
+        """A person changed an incident."""
+        count = await self._state.write(lambda: len(self._state.ledger.engine.open_incidents()))
+        self._metrics.incidents_open.set(count)
+        self.wake()
+
     def wake(self) -> None:
         """Something in the outbox changed."""
         for worker in self._workers:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 from monitor.control import Refused, Verb
 from monitor.errors import PermanentError, TransientError
@@ -14,8 +14,8 @@ from monitor.state import State
 VERDICTS = ("real", "false-alarm", "hypothesis-right", "hypothesis-wrong")
 
 
-def verbs(state: State, sinks: Sequence[Sink], wake: Callable[[], None]) -> dict[str, Verb]:
-    """The verbs of the control socket by name. wake: called when the outbox changed."""
+def verbs(state: State, sinks: Sequence[Sink], changed: Callable[[], Awaitable[None]]) -> dict[str, Verb]:
+    """The verbs of the control socket by name. changed: called when an incident did."""
     ledger = state.ledger
 
     async def known(prefix: str) -> str:
@@ -28,14 +28,14 @@ def verbs(state: State, sinks: Sequence[Sink], wake: Callable[[], None]) -> dict
         found = await known(incident)
         if not await state.write(ledger.acknowledge, found, time.time()):
             raise Refused(f"{found} is not open, or acknowledged already")
-        wake()
+        await changed()
         return f"{found} acknowledged"
 
     async def resolve(incident: str, _: dict[str, str]) -> str:
         found = await known(incident)
         if not await state.write(ledger.resolve, found, time.time()):
             raise Refused(f"{found} is resolved already")
-        wake()
+        await changed()
         return f"{found} resolved"
 
     async def verdict(incident: str, values: dict[str, str]) -> str:
@@ -43,7 +43,7 @@ def verbs(state: State, sinks: Sequence[Sink], wake: Callable[[], None]) -> dict
         if said not in VERDICTS:
             raise Refused(f"unknown verdict {said!r}; allowed: {', '.join(VERDICTS)}")
         await state.write(ledger.judge, found, said, values.get("cause"), values.get("author", "somebody"), time.time())
-        wake()
+        await changed()
         return f"{found}: {said}"
 
     async def page(_: str, __: dict[str, str]) -> str:

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import math
 import os
+import shlex
 import signal
 import sqlite3
 import time
@@ -209,9 +210,11 @@ async def _services(
     cursors: dict[str, dict[str, str]],
 ) -> AsyncIterator[tuple[Daemon, Addresses]]:
     base: list[str] = []
+    usual = config.state_dir == Config.model_fields["state_dir"].default
+    command = "runwarden incidents" + ("" if usual else f" --state-dir {shlex.quote(str(config.state_dir))}")
     charts = config.state_dir / "charts"
     charts.mkdir(mode=0o700, exist_ok=True)
-    desk = Desk(state, metrics, charts, lambda i: f"{base[0]}/incidents/{i}" if base else "", time.time)
+    desk = Desk(state, metrics, charts, lambda i: f"{base[0]}/incidents/{i}" if base else "", time.time, command)
     workers = [Worker(sink, desk, time.time) for sink in outlets]
     retention = Retention(days=config.store.retain_days, max_gib=config.store.max_gib)
     daemon = Daemon(
@@ -236,7 +239,7 @@ async def _services(
             runner, metrics_url = await serve(metrics_app(metrics, lambda: _ready(daemon)), config.metrics.listen)
             runners.append(runner)
         runners.append(
-            await control.serve(config.control_socket, config.control.group, verbs(state, outlets, daemon.wake))
+            await control.serve(config.control_socket, config.control.group, verbs(state, outlets, daemon.changed))
         )
         try:
             yield daemon, Addresses(status=status, metrics=metrics_url)

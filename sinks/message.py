@@ -74,13 +74,13 @@ def compose(page: Page) -> Message:
     if page.hypothesis is not None:
         sections += _hypothesis(page.hypothesis)
     incident = clean(page.incident, ID)
-    acknowledge = [("Acknowledge", f"runwarden incidents ack {incident}")] if page.state == "open" else []
+    acknowledge = [("Acknowledge", f"{page.command} ack {incident}")] if page.state == "open" else []
     links = [(clean(label, LABEL), url) for label, url in page.links[:LINKS] if _is_address(url)]
     return Message(
         marker=marker(page),
         headline=clean(page.headline, HEADLINE),
         sections=tuple(s for s in sections if s.lines),
-        commands=(*acknowledge, ("All of it", f"runwarden incidents show {incident}")),
+        commands=(*acknowledge, ("All of it", f"{page.command} show {incident}")),
         links=tuple(links),
     )
 
@@ -90,6 +90,8 @@ def marker(page: Page) -> str:
     severity = clean(page.severity, 12).upper()
     if page.state == "open":
         return severity
+    if page.state == "closed":
+        return "CLOSED, NOT RECOVERED"
     return "RESOLVED" if page.state == "resolved" else f"{severity}, {clean(page.state, 12)}"
 
 

@@ -76,7 +76,11 @@ def play(folder: Path, body: Callable[[World], Awaitable[None]]) -> None:
             ids += [t.incident.id for t in ledger.process(batch(frame({"loss": loss}, run=run))).transitions]
         state = State(ledger, Reader(folder / "state.db"))
         world = World(folder / "c.sock", state, ids, [FakeSink()], [])
-        runner = await control.serve(world.socket, None, verbs(state, world.sinks, lambda: world.woken.append(1)))
+
+        async def changed() -> None:
+            world.woken.append(1)
+
+        runner = await control.serve(world.socket, None, verbs(state, world.sinks, changed))
         try:
             async with asyncio.timeout(20):
                 await body(world)

@@ -13,6 +13,13 @@ from monitor.sources.files.tailer import Tail
 CHUNK_BYTES = 1 << 18
 
 
+_WHY: dict[Unusable | None, str] = {
+    Unusable.UNRECOGNISED: "no training metrics found in it; known are JSON lines, CSV with a header, and the console"
+    " lines of nanoGPT, Megatron-LM, torchtitan and their kin",
+    Unusable.BINARY: "a binary file of no known format",
+}
+
+
 class Whole:
     """Iterates over what the parser makes of each chunk. format: name of the parser."""
 
@@ -32,7 +39,7 @@ class Whole:
         sniffer = Sniffer()
         while not (name := sniffer.look(self._tail, self.tally, final=True)):
             if self._tail.unchanged():
-                raise PermanentError(f"{self.path}: {sniffer.reason or 'no complete line'}")
+                raise PermanentError(f"{self.path}: {_WHY.get(sniffer.reason, 'no complete line')}")
         return name
 
     def __iter__(self) -> Iterator[Parsed]:
