@@ -131,11 +131,13 @@ class Daemon:
     async def _read(self, source: Source) -> None:
         """Read one source for ever; trouble is our own outage, told to the core as a batch of its own."""
         tries = 0
+        cursors = dict(self._cursors.get(source.name, {}))
         while True:
             try:
-                async for batch in source.batches(self._cursors.get(source.name, {})):
+                async for batch in source.batches(cursors):
                     tries = 0
                     await self._queue.put(batch)
+                    cursors |= batch.cursors  # after trouble it goes on from here, not from where the process began
             except TransientError as e:
                 wait = e.retry_after_s or min(RETRY_MOST_S, 2.0**tries) * (1.0 + random.random() / 4.0)  # noqa: S311
                 tries += 1
