@@ -1,5 +1,7 @@
 """After trouble a source goes on from what was read, not from where the process began."""
 
+# ruff: noqa: ASYNC110  a fake that records its calls is looked at between two turns of the loop
+
 from __future__ import annotations
 
 import asyncio
