@@ -13,30 +13,18 @@ import os
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import ConfigDict, Field, ValidationError, model_validator
 
 from monitor.fields import AbsolutePath, ChannelId, Glob, Listen, ListenHere, ModelId, Secret, Url
-from monitor.yamlfile import ConfigError, Document, Problem, explain, read_document, section_of
+from monitor.section import Section
+from monitor.source_sections import PrometheusSection
+from monitor.yamlfile import ConfigError, Document, Problem, explain, read_document
 
 __all__ = ["Config", "ConfigError", "Problem", "default", "json_schema", "load"]
 
 MAX_SOCKET_PATH = 107  # bytes in sockaddr_un, less the closing NUL
-
-
-class Section(BaseModel):
-    """What every part of the configuration shares: unknown keys, loose types and later changes are refused."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False, hide_input_in_errors=True)
-
-    @model_validator(mode="before")
-    @classmethod
-    def _nothing_means_defaults(cls, data: Any) -> Any:
-        if not isinstance(data, dict):
-            return data
-        sections = {name for name, f in cls.model_fields.items() if section_of(f.annotation)}
-        return {k: {} if v is None and k in sections else v for k, v in data.items()}
 
 
 class FilesSource(Section):
@@ -62,6 +50,7 @@ class SourceItem(Section):
     model_config = ConfigDict(json_schema_extra={"minProperties": 1, "maxProperties": 1})
 
     files: FilesSource | None = Field(default=None, description="Follow files.")
+    prometheus: PrometheusSection | None = Field(default=None, description="Poll a Prometheus server.")
 
     @model_validator(mode="after")
     def _one_kind(self) -> Self:

@@ -125,10 +125,16 @@ def _base_url(value: str) -> str:
     return value
 
 
+def _plain_url(value: str) -> str:
+    check_base_url(value, plain=True)
+    return value
+
+
 AbsolutePath = Annotated[Path, BeforeValidator(_absolute, json_schema_input_type=str)]
 Glob = Annotated[str, BeforeValidator(lambda v, i: str(p) if isinstance(p := _absolute(v, i), Path) else p, str)]
 Secret = Annotated[SecretStr, BeforeValidator(_resolve, json_schema_input_type=SecretName)]
 Url = Annotated[str, AfterValidator(_base_url)]
+PlainUrl = Annotated[str, AfterValidator(_plain_url)]
 ModelId = Annotated[str, Field(pattern=r"^[A-Za-z0-9._:/@-]{1,100}$")]
 Listen = Annotated[str, AfterValidator(_listen)]
 ListenHere = Annotated[str, AfterValidator(_listen_here)]

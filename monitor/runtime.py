@@ -34,7 +34,7 @@ log = logging.getLogger(__name__)
 QUEUE_BATCHES = 16
 RETRY_MOST_S = 60.0
 PRUNE_EVERY_S = 600.0
-OVERDUE_S = 60.0
+OVERDUE_S = 120.0
 DRAIN_S = 2.0
 
 

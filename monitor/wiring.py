@@ -33,10 +33,13 @@ from monitor.outbox import Worker
 from monitor.ports import Analyst, Sink, Source
 from monitor.reader import Reader
 from monitor.runtime import Daemon, Retention
+from monitor.source_sections import PrometheusSection
 from monitor.sources.files.discover import expand, scan
 from monitor.sources.files.inspect import Summary, inspect_file, rows
 from monitor.sources.files.replay import read_file
 from monitor.sources.files.source import FileSource
+from monitor.sources.prometheus import Plan, PrometheusSource, authorization
+from monitor.sources.prometheus_rows import Query
 from monitor.state import State
 from monitor.status import StatusView
 from monitor.store import Store, StoreError
@@ -108,7 +111,25 @@ def source_of(config: Config) -> list[Source]:
                 FileSource(f"{f.name}:{path}", [path], poll_s=f.poll_s, max_line_bytes=f.max_line_bytes, home=home)
                 for path in paths
             ]
+        elif item.prometheus is not None:
+            found.append(_prometheus(item.prometheus))
     return found
+
+
+def _prometheus(section: PrometheusSection) -> Source:
+    token, password = (s.get_secret_value() if s else "" for s in (section.token, section.password))
+    plan = Plan(
+        url=section.url,
+        queries=tuple(Query(**query.model_dump()) for query in section.queries),
+        authorization=authorization(token, section.username or "", password),
+        step_metric=section.step_metric,
+        poll_s=section.poll_s,
+        lookback_s=section.lookback_s,
+        late_s=section.late_s,
+        timeout_s=section.timeout_s,
+        max_series=section.max_series,
+    )
+    return PrometheusSource(section.name, plan)
 
 
 def sinks_of(config: Config) -> list[Sink]:

@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
-from monitor.config import Config, ConfigError, default, json_schema, load
+from monitor.config import Config, ConfigError, SourceItem, default, json_schema, load
 from monitor.yamlfile import MAX_PROBLEMS, section_of
 
 ROOT = Path(__file__).parents[1]
@@ -84,11 +84,15 @@ WHOLE = [
     ("no sinks", "sources: [{files: {paths: [/a]}}]", "c.yaml:1:1: missing key 'sinks' in the top level"),
     ("empty list of sources", "sources: []\nsinks: {terminal: {}}", "c.yaml:1:1: sources must have at least 1 item"),
     ("sinks without one", "sources: [{files: {paths: [/a]}}]\nsinks: {}", "c.yaml:2:1: sinks must name at least one; allowed: terminal, slack"),
-    ("source without a kind", "sources: [{}]\nsinks: {terminal: {}}", "c.yaml:1:11: sources[0] must have exactly one kind; allowed: files"),
-    ("unknown kind of source", "sources: [{file: {paths: [/a]}}]\nsinks: {terminal: {}}", "c.yaml:1:12: unknown key 'file' in sources[0]; allowed: files; did you mean 'files'?"),
+    ("source without a kind", "sources: [{}]\nsinks: {terminal: {}}", "c.yaml:1:11: sources[0] must have exactly one kind; allowed: files, prometheus"),
+    ("unknown kind of source", "sources: [{file: {paths: [/a]}}]\nsinks: {terminal: {}}", "c.yaml:1:12: unknown key 'file' in sources[0]; allowed: files, prometheus; did you mean 'files'?"),
     ("mapping for a list", "sources: {files: {paths: [/a]}}\nsinks: {terminal: {}}", "c.yaml:1:1: sources must be a list, found a mapping"),
     ("text for a list", "sources: [{files: {paths: /a}}]\nsinks: {terminal: {}}", "c.yaml:1:27: sources[0].files.paths must be a list, found text"),
     ("two sources of one name", "sources: [{files: {paths: [/a]}}, {files: {paths: [/b]}}]\nsinks: {terminal: {}}", "c.yaml:1:1: the top level has two sources named 'files'; give one of them another `name`"),
+    ("expression for a selector", "sources: [{prometheus: {url: 'https://p.example', queries: [{query: 'sum(loss)'}]}}]\nsinks: {terminal: {}}", "c.yaml:1:69: sources[0].prometheus.queries[0].query String should match pattern '^([a-zA-Z_:][a-zA-Z0-9_:]*(\\{.*\\})?|\\{.+\\})$'"),
+    ("secret in the clear", "sources: [{prometheus: {url: 'http://p.example', token: {env: SLACK_BOT_TOKEN}, queries: [{query: loss}]}}]\nsinks: {terminal: {}}", "c.yaml:1:12: sources[0].prometheus must have a url with https:// to send a token or a password"),
+    ("user without password", "sources: [{prometheus: {url: 'https://p.example', username: ada, queries: [{query: loss}]}}]\nsinks: {terminal: {}}", "c.yaml:1:12: sources[0].prometheus must have both username and password, or none"),
+    ("two credentials", "sources: [{prometheus: {url: 'https://p.example', username: ada, password: {env: SLACK_BOT_TOKEN}, token: {env: SLACK_BOT_TOKEN}, queries: [{query: loss}]}}]\nsinks: {terminal: {}}", "c.yaml:1:12: sources[0].prometheus has a token and a username; keep one of them"),
     ("channel by its name", "sources: [{files: {paths: [/a]}}]\nsinks: {slack: {channel: '#ops', token: {env: SLACK_BOT_TOKEN}}}", "c.yaml:2:26: sinks.slack.channel must be a channel id such as C0123456789 (channel details in Slack, at the bottom), not a #name"),
     ("list at the top", "- a", "c.yaml:1:1: the top level must be a mapping of keys, found a list"),
     ("word at the top", "hello", "c.yaml:1:1: the top level must be a mapping of keys, found text"),
@@ -293,7 +297,8 @@ def test_the_minimal_example_is_about_ten_lines():
 
 def unset(section: BaseModel, where: str = "") -> list[str]:
     names = []
-    for name in type(section).model_fields:
+    fields = section.model_fields_set if isinstance(section, SourceItem) else type(section).model_fields
+    for name in fields:
         value = getattr(section, name)
         names += [] if name in section.model_fields_set else [where + name]
         for item in value if isinstance(value, tuple) else (value,):
