@@ -13,6 +13,7 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationInfo
 
+from monitor.expression import Expression
 from monitor.web.address import check_base_url, is_loopback, parse_address
 from monitor.yamlfile import read_regular
 
@@ -125,6 +126,11 @@ def _base_url(value: str) -> str:
     return value
 
 
+def _expression(value: str) -> str:
+    Expression(value)
+    return value
+
+
 AbsolutePath = Annotated[Path, BeforeValidator(_absolute, json_schema_input_type=str)]
 Glob = Annotated[str, BeforeValidator(lambda v, i: str(p) if isinstance(p := _absolute(v, i), Path) else p, str)]
 Secret = Annotated[SecretStr, BeforeValidator(_resolve, json_schema_input_type=SecretName)]
@@ -133,3 +139,4 @@ ModelId = Annotated[str, Field(pattern=r"^[A-Za-z0-9._:/@-]{1,100}$")]
 Listen = Annotated[str, AfterValidator(_listen)]
 ListenHere = Annotated[str, AfterValidator(_listen_here)]
 ChannelId = Annotated[str, AfterValidator(_channel)]
+LineExpression = Annotated[str, AfterValidator(_expression)]

@@ -32,6 +32,7 @@ from monitor.outbox import Worker
 from monitor.ports import Analyst, Sink, Source
 from monitor.reader import Reader
 from monitor.runtime import Daemon, Retention
+from monitor.sources.files import PARSERS, only_patterns, with_patterns
 from monitor.sources.files.discover import scan
 from monitor.sources.files.inspect import Summary, inspect_file, rows
 from monitor.sources.files.replay import read_file
@@ -82,15 +83,19 @@ def backtest_lines(path: str, max_page_age_s: float) -> list[dict[str, object]] 
         return f"{path}: {e}" if path not in str(e) else str(e)
 
 
-def inspection(path: str) -> tuple[Summary, list[AttemptStart]]:
-    """What a file holds, and where its attempts begin. OSError, PermanentError."""
-    engine = new_engine(math.inf)
-    return inspect_file(path), [a for batch in read_file(path) for a in engine.step(batch).attempts]
+def inspection(path: str, regexes: Sequence[str] = ()) -> tuple[Summary, list[AttemptStart]]:
+    """What a file holds, or what these expressions alone find in it, and where its attempts begin.
+
+    OSError, PermanentError; ValueError for an expression.
+    """
+    engine, formats = new_engine(math.inf), only_patterns(regexes) if regexes else PARSERS
+    batches = read_file(path, formats=formats)
+    return inspect_file(path, formats), [a for batch in batches for a in engine.step(batch).attempts]
 
 
-def recorded_rows(path: str) -> Iterator[dict[str, str | int | float | None]]:
-    """The parsed rows of a file, in order. OSError, PermanentError."""
-    return rows(path)
+def recorded_rows(path: str, regexes: Sequence[str] = ()) -> Iterator[dict[str, str | int | float | None]]:
+    """The parsed rows of a file, in order. Errors as `inspection`."""
+    return rows(path, only_patterns(regexes) if regexes else PARSERS)
 
 
 def source_of(config: Config) -> list[Source]:
@@ -100,8 +105,11 @@ def source_of(config: Config) -> list[Source]:
         if item.files is not None:
             f = item.files
             # One source for each path: trouble with one says nothing of the runs below another.
+            formats = with_patterns([p.regex for p in f.patterns])
             found += [
-                FileSource(f"{f.name}:{path}", [path], poll_s=f.poll_s, max_line_bytes=f.max_line_bytes)
+                FileSource(
+                    f"{f.name}:{path}", [path], poll_s=f.poll_s, max_line_bytes=f.max_line_bytes, formats=formats
+                )
                 for path in dict.fromkeys(f.paths)
             ]
     return found

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Protocol
 
 from monitor.sources.files import csvlog, jsonl, text
@@ -51,8 +52,26 @@ class Format:
     """Whether the first line that is recognised may come late in the file."""
 
 
+Formats = Mapping[str, Format]
+
 PARSERS: dict[str, Format] = {
     "jsonl": Format(jsonl.recognise, jsonl.JsonLines),
     "csv": Format(csvlog.recognise, csvlog.CsvLog),
     "text": Format(text.recognise, text.TextLog, anywhere=True),
 }
+
+
+def with_patterns(regexes: Sequence[str]) -> Formats:
+    """The formats, where a user's expressions are tried before the trainers' patterns. Raises ValueError."""
+    if not regexes:
+        return PARSERS
+    return {**PARSERS, "text": _text((*map(text.custom, regexes), text.built_in))}
+
+
+def only_patterns(regexes: Sequence[str]) -> Formats:
+    """A user's expressions and nothing else. Raises ValueError."""
+    return {"text": _text(tuple(map(text.custom, regexes)))}
+
+
+def _text(patterns: tuple[text.Pattern, ...]) -> Format:
+    return Format(partial(text.recognise, patterns=patterns), partial(text.TextLog, patterns=patterns), anywhere=True)

@@ -40,7 +40,8 @@ def plain(raw: bytes) -> str:
     return _ESCAPE.sub("", text) if "\x1b" in text else text
 
 
-def _number(text: str) -> float | None:
+def read_number(text: str) -> float | None:
+    """The number that a piece of text spells, with or without separators of thousands."""
     return number(text.replace(",", ""))
 
 
@@ -78,7 +79,7 @@ def megatron(line: str) -> Line | None:
     values: dict[str, Any] = {}
     for item in found[3].split("|"):
         key, colon, value = item.rpartition(":")
-        if colon and (x := _number(value.strip())) is not None and key.strip():
+        if colon and (x := read_number(value.strip())) is not None and key.strip():
             values[key.strip()] = x
     if not values:
         return None
@@ -132,7 +133,7 @@ def nanochat(line: str) -> Line | None:
     values: dict[str, Any] = {}
     for item in found[3].split("|"):
         pair = _NANOCHAT_ITEM.match(item.strip())
-        if pair and pair[1] not in ("eta", "epoch") and (x := _number(pair[2])) is not None:
+        if pair and pair[1] not in ("eta", "epoch") and (x := read_number(pair[2])) is not None:
             values[_NANOCHAT_NAMES.get(pair[1], pair[1])] = x
     return Line(_with_clock("", found[1], values), int(found[2])) if values else None
 
@@ -150,7 +151,7 @@ def nanogpt(line: str) -> Line | None:
     if not found:
         return None
     pairs = zip(names, found.groups()[1:], strict=True)
-    values = {name: x for name, text in pairs if text is not None and (x := _number(text)) is not None}
+    values = {name: x for name, text in pairs if text is not None and (x := read_number(text)) is not None}
     return Line(_with_clock("", found[1], values))
 
 
@@ -166,7 +167,7 @@ def modded(line: str) -> Line | None:
         return None
     values: dict[str, Any] = {}
     for name, text, unit in _MODDED_ITEM.findall(found[3]):
-        if (x := _number(text)) is not None:
+        if (x := read_number(text)) is not None:
             known = _MODDED_NAMES.get(name, name)
             values[f"{known}_ms" if unit else known] = x * 1000 if unit == "s" else x
     return Line(_with_clock("", found[1], values), int(found[2] or -1)) if values else None
@@ -184,7 +185,7 @@ def torchtitan(line: str) -> Line | None:
     if not found or "loss:" not in line:
         return None
     pairs = _TORCHTITAN_ITEM.findall(line, found.end())
-    values = {name: x for name, text in pairs if (x := _number(text)) is not None}
+    values = {name: x for name, text in pairs if (x := read_number(text)) is not None}
     step, total = found[1].replace(",", ""), (found[2] or "").replace(",", "")
     return Line(_with_clock(line, step, values), int(total or -1)) if values and step else None
 
@@ -195,7 +196,7 @@ def huggingface(line: str) -> Line | None:
     if start < 0 or end < start or "loss'" not in line:
         return None
     values = dict(_HF_ITEM.findall(line[start : end + 1]))
-    numbers = {k: x for k, v in values.items() if (x := _number(v)) is not None}
+    numbers = {k: x for k, v in values.items() if (x := read_number(v)) is not None}
     return Line(numbers) if numbers else None
 
 
@@ -248,7 +249,7 @@ _GENERIC_PAIR = re.compile(
 def _generic_pairs(text: str) -> dict[str, Any]:
     values: dict[str, Any] = {}
     for name, value, unit in _GENERIC_PAIR.findall(text):
-        if (x := _number(value.rstrip(","))) is not None:
+        if (x := read_number(value.rstrip(","))) is not None:
             values[f"{name}_ms" if unit == "ms" else name] = x
     return values
 

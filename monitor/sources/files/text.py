@@ -6,19 +6,18 @@ State: the patterns' memory (Megatron-LM leaves `lm loss` out where it is NaN; w
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from monitor.sources.files.patterns import MARKS, PATTERNS, Line, plain
+from monitor.expression import Expression
+from monitor.sources.files.patterns import MARKS, PATTERNS, Line, plain, read_number
 from monitor.sources.files.rows import Parsed, Tabulator
 
-
-def recognise(head: Sequence[bytes]) -> bool:
-    """Whether any line carries metrics."""
-    return any(_match(plain(line)) is not None for line in head)
+Pattern = Callable[[str], Line | None]
 
 
-def _match(line: str) -> Line | None:
+def built_in(line: str) -> Line | None:
+    """What the first of the trainers' patterns makes of a line."""
     if not any(mark in line for mark in MARKS):
         return None
     for pattern in PATTERNS.values():
@@ -27,13 +26,38 @@ def _match(line: str) -> Line | None:
     return None
 
 
+def custom(regex: str) -> Pattern:
+    """A user's expression as a pattern. Raises ValueError (see `Expression`)."""
+    expression = Expression(regex)
+
+    def match(line: str) -> Line | None:
+        groups = expression.groups(line)
+        if groups is None:
+            return None
+        values: dict[str, Any] = {"t": groups["t"]} if "t" in groups else {}
+        for name in ("step", *expression.metrics):
+            if (x := read_number(groups.get(name, ""))) is not None:
+                values[name] = x
+        total = read_number(groups.get("total", ""))
+        return Line(values, int(total) if total is not None and 0 < total < 2.0**62 else -1)
+
+    return match
+
+
+def recognise(head: Sequence[bytes], patterns: Sequence[Pattern] = (built_in,)) -> bool:
+    """Whether any line carries metrics."""
+    return bool(TextLog({}, patterns).feed(head, 0).pieces)
+
+
 class TextLog:
     """Parser of console logs. State: the last line of metrics and the metrics that are written wherever they exist."""
 
     name = "text"
     splits_returns = True
 
-    def __init__(self, state: Mapping[str, Any]) -> None:
+    def __init__(self, state: Mapping[str, Any], patterns: Sequence[Pattern] = (built_in,)) -> None:
+        """patterns: tried in this order; the first that takes a line makes its row."""
+        self._patterns = tuple(patterns)
         self._expected: set[str] = {str(m) for m in state.get("expected", ())}
         self._last = str(state.get("last", ""))
         self._table = Tabulator()
@@ -53,7 +77,7 @@ class TextLog:
         rows: list[int] = []
         for row, raw in enumerate(lines, first_row):
             line = plain(raw)
-            found = _match(line)
+            found = next((f for p in self._patterns if (f := p(line)) is not None), None)
             if found is None:
                 if line.strip():
                     out.lines.append((row, line))
