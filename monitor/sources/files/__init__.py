@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol
 
-from monitor.sources.files import csvlog, jsonl, text
+from monitor.sources.files import csvlog, hfstate, jsonl, text
 from monitor.sources.files.rows import Parsed
 
 
@@ -34,7 +34,7 @@ class Parser(Protocol):
         ...
 
     def known(self, lines: Sequence[bytes]) -> int:
-        """How many of the first lines of a file that was rewritten in place were seen before; 0: it is another log."""
+        """How many of the first lines of a rewritten file were seen before; 0: it is another log; -1: not whole yet."""
         ...
 
     def state(self) -> dict[str, Any]:
@@ -55,6 +55,7 @@ class Format:
 Formats = Mapping[str, Format]
 
 PARSERS: dict[str, Format] = {
+    "trainer_state": Format(hfstate.recognise, hfstate.TrainerState),
     "jsonl": Format(jsonl.recognise, jsonl.JsonLines),
     "csv": Format(csvlog.recognise, csvlog.CsvLog),
     "text": Format(text.recognise, text.TextLog, anywhere=True),

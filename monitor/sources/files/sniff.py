@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import gzip
 
-from monitor.sources.files import PARSERS, Formats
+from monitor.sources.files import PARSERS, Formats, Parser
 from monitor.sources.files.rows import Tally, Unusable
 from monitor.sources.files.tailer import BOM, READ_BYTES, NotRegularError, Tail
 
 HEAD_BYTES = 1 << 16
 BINARY_BYTES = 4096
+MAX_REWRITTEN = 1 << 24
 STRAY = 50
 """One byte in so many may be NUL: a crash leaves some in a text, a binary format has more."""
 
@@ -86,3 +87,16 @@ def reason_of(error: OSError) -> Unusable:
     if isinstance(error, gzip.BadGzipFile):
         return Unusable.CORRUPT
     return Unusable.NOT_A_FILE if isinstance(error, NotRegularError) else Unusable.UNREADABLE
+
+
+def skip_known(tail: Tail, parser: Parser | None) -> int:
+    """Go behind what `parser` knows of a rewritten file. How many lines it knows; negative: not all are there yet."""
+    tail.mark_seen()  # before it is read: a later change is looked at again
+    content = tail.pread(MAX_REWRITTEN, 0)
+    lines = content.split(b"\n")[:-1]
+    seen = parser.known(lines) if parser is not None else 0
+    if seen >= 0:
+        tail.mark_unseen()
+    if seen > 0:
+        tail.skip_to(sum(map(len, lines[:seen])) + seen, content)
+    return seen

@@ -18,11 +18,10 @@ from monitor.sources.files.haul import Haul, Names
 from monitor.sources.files.origins import Origins
 from monitor.sources.files.position import Check, Position
 from monitor.sources.files.rows import Unusable
-from monitor.sources.files.sniff import Sniffer, reason_of
+from monitor.sources.files.sniff import Sniffer, reason_of, skip_known
 from monitor.sources.files.tailer import READ_BYTES, Tail, open_at
 
 MAX_UNPACKED = 1 << 32
-MAX_REWRITTEN = 1 << 24
 MAX_PAST = 8
 
 
@@ -185,11 +184,15 @@ class Stream:
                     self._elders = {m.inode for m in members}
                     return True
         self.members = family(self.path)
-        if not self.members or not self._enter(self.members[-1]):
+        if not self.members or not self._enter(self.members[-1]) or self._tail is None:
+            return False
+        if (seen := skip_known(self._tail, self._parser)) < 0:
+            self.close()  # its writer is not done
             return False
         self._origins.renew(cursor.position.inode, self.members[-1:])
         self._resume = None
-        self._begin_anew(haul, Unusable.LOST if cursor.position.offset else None)
+        if not seen:
+            self._begin_anew(haul, Unusable.LOST if cursor.position.offset else None)
         return True
 
     def _begin_anew(self, haul: Haul, reason: Unusable | None) -> None:
@@ -205,8 +208,8 @@ class Stream:
         if tail.unchanged():
             if not self._follow(haul):
                 return
-        elif self._parser is not None and not tail.compressed and tail.check() is not Check.SAME:
-            self._replaced(haul)
+        elif self._changed(tail) and not self._replaced(haul):
+            return
         tail = self._tail
         assert tail is not None
         if self._parser is None:
@@ -217,8 +220,14 @@ class Stream:
             self._parser = self._formats[name].make({})
         self._consume(tail, self._parser, haul, budget)
 
-    def _replaced(self, haul: Haul) -> None:
-        """The open file was truncated or rewritten: go on in the copy that a copytruncate left, else begin anew."""
+    def _changed(self, tail: Tail) -> bool:
+        return self._parser is not None and not tail.compressed and tail.check() is not Check.SAME
+
+    def _replaced(self, haul: Haul) -> bool:
+        """The open file was truncated or rewritten: go on in the copy that a copytruncate left, else begin anew.
+
+        False while its writer is not done.
+        """
         tail = self._tail
         assert tail is not None
         self.members = settled(self.path) or self.members
@@ -228,14 +237,11 @@ class Stream:
             if copy is not None and copy.inode != tail.inode:
                 self.close()
                 self._tail, self._ended = copy, 0
-                return
-        if self._parser is not None and (content := tail.pread(MAX_REWRITTEN, 0)):
-            lines = content.split(b"\n")[:-1]
-            if seen := self._parser.known(lines):
-                tail.skip_to(sum(map(len, lines[:seen])) + seen, content)
-                return
-        self._begin_anew(haul, Unusable.REPLACED)
-        tail.rewind()
+                return True
+        if not (seen := skip_known(tail, self._parser)):
+            self._begin_anew(haul, Unusable.REPLACED)
+            tail.rewind()
+        return seen >= 0
 
     def _is_young(self) -> bool:
         """Whether the open file is the one at the run's path, or nothing is there."""
@@ -268,7 +274,7 @@ class Stream:
             haul.tally.add(Unusable.TORN_LINE, self._row)
             self._row += 1
         self._origins.forget(past.inode)
-        if anew:
+        if anew and self._tail is not None and skip_known(self._tail, self._parser) <= 0:
             self._begin_anew(haul, None)
         return True
 

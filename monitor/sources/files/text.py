@@ -2,6 +2,8 @@
 
 Escape sequences are removed and carriage returns end lines (progress bars). A line that no pattern takes is a log line.
 State: the patterns' memory (Megatron-LM leaves `lm loss` out where it is NaN; what the file once had is missed later).
+OLMo-core writes a step and below it one indented line per metric: each of these is a row of that step, so that none
+waits for the next. DeepSpeed's overflows are counted, and the rows that follow carry the count as `fp16_overflows`.
 """
 
 from __future__ import annotations
@@ -10,9 +12,11 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from monitor.expression import Expression
-from monitor.sources.files.patterns import MARKS, PATTERNS, Line, plain, read_number
+from monitor.sources.files.patterns import MARKS, OVERFLOW, PATTERNS, megatron, megatron_items, olmo_head, olmo_item
 from monitor.sources.files.rows import Parsed, Tabulator
+from monitor.sources.files.textline import Line, plain, read_number
 
+MAX_LAST = 2_000
 Pattern = Callable[[str], Line | None]
 
 
@@ -60,11 +64,16 @@ class TextLog:
         self._patterns = tuple(patterns)
         self._expected: set[str] = {str(m) for m in state.get("expected", ())}
         self._last = str(state.get("last", ""))
+        self._overflows = int(state.get("overflows", 0))
+        self._block: dict[str, Any] = dict(state.get("block", {}))
+        self._rest = str(state.get("rest", ""))
         self._table = Tabulator()
 
     def state(self) -> dict[str, Any]:
         """What a later parser needs to go on after the last line."""
-        return {"expected": sorted(self._expected), "last": self._last}
+        state: dict[str, Any] = {"expected": sorted(self._expected), "last": self._last}
+        more = {"overflows": self._overflows, "block": self._block, "rest": self._rest}
+        return {**state, **{k: v for k, v in more.items() if v}}
 
     def known(self, lines: Sequence[bytes]) -> int:  # noqa: ARG002 - part of the protocol
         """A rewritten file of this format is another log."""
@@ -77,22 +86,47 @@ class TextLog:
         rows: list[int] = []
         for row, raw in enumerate(lines, first_row):
             line = plain(raw)
-            found = next((f for p in self._patterns if (f := p(line)) is not None), None)
-            if found is None:
-                if line.strip():
-                    out.lines.append((row, line))
-                continue
-            if "step" in found.values and line.strip() == self._last:  # some launchers print every line twice
-                continue
-            self._last = line.strip() if len(line) <= 2000 else ""
-            for metric in found.nan_if_absent:
-                if metric in found.values:
-                    self._expected.add(metric)
-                elif metric in self._expected:
-                    found.values[metric] = float("nan")
-            if found.total > 0:
-                out.totals[None] = found.total
-            records.append(found.values)
-            rows.append(row)
+            apart = olmo_head(line) is not None or (self._rest and "|" in line and megatron(line) is None)
+            found = None if apart else next((f for p in self._patterns if (f := p(line)) is not None), None)
+            found = self._within(line, out) if found is None else self._complete(line, found)
+            if found is not None:
+                if found.total > 0:
+                    out.totals[None] = found.total
+                records.append(found.values)
+                rows.append(row)
+            elif line.strip() and line.strip() != self._last:
+                out.lines.append((row, line))
         self._table.records(records, rows, out)
         return out
+
+    def _complete(self, line: str, found: Line) -> Line | None:
+        """A line of metrics with what its trainer left out; None if some launcher printed it a second time."""
+        if "step" in found.values and line.strip() == self._last:
+            return None
+        self._last = line.strip() if len(line) <= MAX_LAST else ""
+        for metric in found.nan_if_absent:
+            if metric in found.values:
+                self._expected.add(metric)
+            elif metric in self._expected:
+                found.values[metric] = float("nan")
+        if self._overflows and "step" in found.values:
+            found.values["fp16_overflows"] = self._overflows
+        self._rest = found.rest[:MAX_LAST]
+        self._block = {k: found.values[k] for k in ("step", "t") if k in found.values} if self._rest else {}
+        return found
+
+    def _within(self, line: str, out: Parsed) -> Line | None:
+        """The row of a line that belongs to the one before: an item of OLMo-core's, the rest of a wrapped one."""
+        block = self._block
+        if self._rest and "|" in line:
+            values, rest = megatron_items(f"{self._rest} {line.strip()}")
+            self._rest = rest[:MAX_LAST]
+            return Line({**block, **values}) if values else None
+        if block and not self._rest and (item := olmo_item(line)) is not None:
+            return Line({**block, item[0]: item[1]})
+        head = olmo_head(line)
+        self._block, self._rest = (head.values if head is not None else {}), ""
+        if head is not None and head.total > 0:
+            out.totals[None] = head.total
+        self._overflows += OVERFLOW in line
+        return None
