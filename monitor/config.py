@@ -17,7 +17,7 @@ from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from monitor.fields import AbsolutePath, ChannelId, Glob, LineExpression, Listen, ListenHere, ModelId, Secret, Url
+from monitor.fields import AbsolutePath, ChannelId, Glob, Listen, ListenHere, ModelId, Regex, Secret, Url, repeated
 from monitor.yamlfile import ConfigError, Document, Problem, explain, read_document, section_of
 
 __all__ = ["Config", "ConfigError", "Problem", "default", "json_schema", "load"]
@@ -39,15 +39,11 @@ class Section(BaseModel):
         return {k: {} if v is None and k in sections else v for k, v in data.items()}
 
 
-def _twice(names: Sequence[str]) -> str | None:
-    return next((name for name in names if names.count(name) > 1), None)
-
-
 class LinePattern(Section):
     """Lines of text that no known trainer writes, by a regular expression with named groups."""
 
     name: str = Field(pattern=r"^[A-Za-z0-9_.-]{1,64}$", description="What it is called in messages; unique.")
-    regex: LineExpression = Field(
+    regex: Regex = Field(
         description="RE2 expression with named groups: step, t, total; all others are metrics. Try: inspect --pattern."
     )
 
@@ -73,7 +69,7 @@ class FilesSource(Section):
 
     @model_validator(mode="after")
     def _each_pattern_once(self) -> Self:
-        if twice := _twice([pattern.name for pattern in self.patterns]):
+        if twice := repeated([pattern.name for pattern in self.patterns]):
             raise ValueError(f"has two patterns named {twice!r}; give one of them another `name`")
         return self
 
@@ -233,7 +229,7 @@ class Config(Section):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        if twice := _twice([source.name for source in self.sources]):
+        if twice := repeated([source.name for source in self.sources]):
             raise ValueError(f"has two sources named {twice!r}; give one of them another `name`")
         if len(os.fsencode(self.control_socket)) > MAX_SOCKET_PATH:
             raise ValueError(

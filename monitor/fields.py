@@ -7,7 +7,7 @@ find the folder of the file and the environment in the validation context.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -126,6 +126,11 @@ def _base_url(value: str) -> str:
     return value
 
 
+def repeated(names: Sequence[str]) -> str | None:
+    """The first name that stands there more than once."""
+    return next((name for name in names if names.count(name) > 1), None)
+
+
 def _expression(value: str) -> str:
     Expression(value)
     return value
@@ -139,4 +144,4 @@ ModelId = Annotated[str, Field(pattern=r"^[A-Za-z0-9._:/@-]{1,100}$")]
 Listen = Annotated[str, AfterValidator(_listen)]
 ListenHere = Annotated[str, AfterValidator(_listen_here)]
 ChannelId = Annotated[str, AfterValidator(_channel)]
-LineExpression = Annotated[str, AfterValidator(_expression)]
+Regex = Annotated[str, AfterValidator(_expression)]
