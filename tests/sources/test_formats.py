@@ -181,6 +181,15 @@ def test_a_megatron_line_that_was_wrapped_when_it_was_pasted_is_read_to_its_end(
     assert [row for row, _ in parsed.lines] == [3]
 
 
+def test_what_does_not_complete_a_cut_megatron_line_is_a_line_of_its_own() -> None:
+    cut = " iteration 3/ 9 | lm loss: 1.5 | learning rate:\n"
+    found, parsed = parse(
+        "text", f"{cut}time (ms) | forward: 1.5 |\n{cut.replace('3', '4')}step 5/9 (5%) | loss: 2.5 |\n"
+    )
+    assert [(r["row"], r["step"]) for r in found] == [(0, 3), (2, 4), (3, 5)]
+    assert [row for row, _ in parsed.lines] == [1]
+
+
 def test_a_line_that_sums_up_many_steps_is_no_row() -> None:
     steps = ", ".join(f"({i}, {{'loss': {i}.5, 'lr': 0.5}})" for i in range(9))
     found, _ = parse("text", f"Metrics: {{'results': [{steps}], 'global_step': 9}}\n")

@@ -86,7 +86,7 @@ class TextLog:
         rows: list[int] = []
         for row, raw in enumerate(lines, first_row):
             line = plain(raw)
-            apart = olmo_head(line) is not None or (self._rest and "|" in line and megatron(line) is None)
+            apart = olmo_head(line) is not None or self._goes_on(line)
             found = None if apart else next((f for p in self._patterns if (f := p(line)) is not None), None)
             found = self._within(line, out) if found is None else self._complete(line, found)
             if found is not None:
@@ -115,10 +115,16 @@ class TextLog:
         self._block = {k: found.values[k] for k in ("step", "t") if k in found.values} if self._rest else {}
         return found
 
+    def _goes_on(self, line: str) -> bool:
+        """Whether it goes on with a wrapped line: its beginning completes the item that was cut."""
+        if not self._rest or "|" not in line or megatron(line) is not None:
+            return False
+        return bool(megatron_items(f"{self._rest} {line.strip()}".partition("|")[0])[0])
+
     def _within(self, line: str, out: Parsed) -> Line | None:
         """The row of a line that belongs to the one before: an item of OLMo-core's, the rest of a wrapped one."""
         block = self._block
-        if self._rest and "|" in line:
+        if self._goes_on(line):
             values, rest = megatron_items(f"{self._rest} {line.strip()}")
             self._rest = rest[:MAX_LAST]
             return Line({**block, **values}) if values else None
