@@ -175,10 +175,10 @@ OVERFLOW = "fp16 dynamic loss scale overflow!"
 
 def deepspeed(line: str) -> Line | None:
     """`step=10, skipped=0, lr=[1e-4, 1e-4], mom=[(0.9, 0.999)]`; `…/global_step=10, RunningAvgSamplesPerSec=8.5, …`."""
-    if found := _DEEPSPEED.search(line):
+    if ", skipped=" in line and (found := _DEEPSPEED.search(line)):
         values = {"skipped": float(found[2]), "lr": read_number(found[3])}
         return Line(with_clock(line, found[1], values))
-    found = _DEEPSPEED_TIMER.search(line)
+    found = _DEEPSPEED_TIMER.search(line) if "/global_step=" in line else None
     return Line(with_clock(line, found[1], pairs_of(found[2]))) if found else None
 
 

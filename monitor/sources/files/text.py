@@ -86,8 +86,7 @@ class TextLog:
         rows: list[int] = []
         for row, raw in enumerate(lines, first_row):
             line = plain(raw)
-            apart = olmo_head(line) is not None or self._goes_on(line)
-            found = None if apart else next((f for p in self._patterns if (f := p(line)) is not None), None)
+            found = self._match(line)
             found = self._within(line, out) if found is None else self._complete(line, found)
             if found is not None:
                 if found.total > 0:
@@ -98,6 +97,14 @@ class TextLog:
                 out.lines.append((row, line))
         self._table.records(records, rows, out)
         return out
+
+    def _match(self, line: str) -> Line | None:
+        if (self._rest and self._goes_on(line)) or ("[step=" in line and olmo_head(line) is not None):
+            return None
+        for pattern in self._patterns:
+            if (found := pattern(line)) is not None:
+                return found
+        return None
 
     def _complete(self, line: str, found: Line) -> Line | None:
         """A line of metrics with what its trainer left out; None if some launcher printed it a second time."""
@@ -130,9 +137,10 @@ class TextLog:
             return Line({**block, **values}) if values else None
         if block and not self._rest and (item := olmo_item(line)) is not None:
             return Line({**block, item[0]: item[1]})
-        head = olmo_head(line)
-        self._block, self._rest = (head.values if head is not None else {}), ""
-        if head is not None and head.total > 0:
-            out.totals[None] = head.total
+        self._block, self._rest = {}, ""
+        if (head := olmo_head(line)) is not None:
+            self._block = head.values
+            if head.total > 0:
+                out.totals[None] = head.total
         self._overflows += OVERFLOW in line
         return None
