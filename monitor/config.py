@@ -17,7 +17,7 @@ from typing import Literal, Self
 
 from pydantic import ConfigDict, Field, ValidationError, model_validator
 
-from monitor.fields import AbsolutePath, ChannelId, Glob, Listen, ListenHere, ModelId, Secret, Url
+from monitor.fields import AbsolutePath, ChannelId, Glob, Listen, ListenHere, ModelId, Regex, Secret, Url, repeated
 from monitor.section import Section
 from monitor.source_sections import PrometheusSection
 from monitor.yamlfile import ConfigError, Document, Problem, explain, read_document
@@ -25,6 +25,15 @@ from monitor.yamlfile import ConfigError, Document, Problem, explain, read_docum
 __all__ = ["Config", "ConfigError", "Problem", "default", "json_schema", "load"]
 
 MAX_SOCKET_PATH = 107  # bytes in sockaddr_un, less the closing NUL
+
+
+class LinePattern(Section):
+    """Lines of text that no known trainer writes, by a regular expression with named groups."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9_.-]{1,64}$", description="What it is called in messages; unique.")
+    regex: Regex = Field(
+        description="RE2 expression with named groups: step, t, total; all others are metrics. Try: inspect --pattern."
+    )
 
 
 class FilesSource(Section):
@@ -42,6 +51,15 @@ class FilesSource(Section):
     max_line_bytes: int = Field(
         default=1 << 20, ge=1024, le=1 << 26, description="Longer lines are skipped and counted (bytes, default 1 MiB)."
     )
+    patterns: tuple[LinePattern, ...] = Field(
+        default=(), max_length=50, description="Tried on lines of text before the patterns of the known trainers."
+    )
+
+    @model_validator(mode="after")
+    def _each_pattern_once(self) -> Self:
+        if twice := repeated([pattern.name for pattern in self.patterns]):
+            raise ValueError(f"has two patterns named {twice!r}; give one of them another `name`")
+        return self
 
 
 class SourceItem(Section):
@@ -200,8 +218,7 @@ class Config(Section):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        names = [source.name for source in self.sources]
-        if twice := next((name for name in names if names.count(name) > 1), None):
+        if twice := repeated([source.name for source in self.sources]):
             raise ValueError(f"has two sources named {twice!r}; give one of them another `name`")
         if len(os.fsencode(self.control_socket)) > MAX_SOCKET_PATH:
             raise ValueError(

@@ -7,12 +7,13 @@ find the folder of the file and the environment in the validation context.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationInfo
 
+from monitor.expression import Expression
 from monitor.web.address import check_base_url, is_loopback, parse_address
 from monitor.yamlfile import read_regular
 
@@ -130,6 +131,16 @@ def _plain_url(value: str) -> str:
     return value
 
 
+def repeated(names: Sequence[str]) -> str | None:
+    """The first name that stands there more than once."""
+    return next((name for name in names if names.count(name) > 1), None)
+
+
+def _expression(value: str) -> str:
+    Expression(value)
+    return value
+
+
 AbsolutePath = Annotated[Path, BeforeValidator(_absolute, json_schema_input_type=str)]
 Glob = Annotated[str, BeforeValidator(lambda v, i: str(p) if isinstance(p := _absolute(v, i), Path) else p, str)]
 Secret = Annotated[SecretStr, BeforeValidator(_resolve, json_schema_input_type=SecretName)]
@@ -139,3 +150,4 @@ ModelId = Annotated[str, Field(pattern=r"^[A-Za-z0-9._:/@-]{1,100}$")]
 Listen = Annotated[str, AfterValidator(_listen)]
 ListenHere = Annotated[str, AfterValidator(_listen_here)]
 ChannelId = Annotated[str, AfterValidator(_channel)]
+Regex = Annotated[str, AfterValidator(_expression)]

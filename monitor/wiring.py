@@ -34,6 +34,7 @@ from monitor.ports import Analyst, Sink, Source
 from monitor.reader import Reader
 from monitor.runtime import Daemon, Retention
 from monitor.source_sections import PrometheusSection
+from monitor.sources.files import PARSERS, only_patterns, with_patterns
 from monitor.sources.files.discover import expand, scan
 from monitor.sources.files.inspect import Summary, inspect_file, rows
 from monitor.sources.files.replay import read_file
@@ -86,15 +87,19 @@ def backtest_lines(path: str, max_page_age_s: float) -> list[dict[str, object]] 
         return f"{path}: {e}" if path not in str(e) else str(e)
 
 
-def inspection(path: str) -> tuple[Summary, list[AttemptStart]]:
-    """What a file holds, and where its attempts begin. OSError, PermanentError."""
-    engine = new_engine(math.inf)
-    return inspect_file(path), [a for batch in read_file(path) for a in engine.step(batch).attempts]
+def inspection(path: str, regexes: Sequence[str] = ()) -> tuple[Summary, list[AttemptStart]]:
+    """What a file holds, or what these expressions alone find in it, and where its attempts begin.
+
+    OSError, PermanentError; ValueError for an expression.
+    """
+    engine, formats = new_engine(math.inf), only_patterns(regexes) if regexes else PARSERS
+    batches = read_file(path, formats=formats)
+    return inspect_file(path, formats), [a for batch in batches for a in engine.step(batch).attempts]
 
 
-def recorded_rows(path: str) -> Iterator[dict[str, str | int | float | None]]:
-    """The parsed rows of a file, in order. OSError, PermanentError."""
-    return rows(path)
+def recorded_rows(path: str, regexes: Sequence[str] = ()) -> Iterator[dict[str, str | int | float | None]]:
+    """The parsed rows of a file, in order. Errors as `inspection`."""
+    return rows(path, only_patterns(regexes) if regexes else PARSERS)
 
 
 def source_of(config: Config) -> list[Source]:
@@ -107,8 +112,16 @@ def source_of(config: Config) -> list[Source]:
             # to what all paths have in common, so that two files of one name stay two runs.
             paths = [p for p in dict.fromkeys(f.paths) if not any(p.startswith(f"{o}/") for o in f.paths)]
             home = os.path.commonpath(expand(p)[0] for p in paths) if len(paths) > 1 else None
+            formats = with_patterns([p.regex for p in f.patterns])
             found += [
-                FileSource(f"{f.name}:{path}", [path], poll_s=f.poll_s, max_line_bytes=f.max_line_bytes, home=home)
+                FileSource(
+                    f"{f.name}:{path}",
+                    [path],
+                    poll_s=f.poll_s,
+                    max_line_bytes=f.max_line_bytes,
+                    home=home,
+                    formats=formats,
+                )
                 for path in paths
             ]
         elif item.prometheus is not None:

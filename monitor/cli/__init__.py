@@ -55,6 +55,13 @@ def _parser() -> argparse.ArgumentParser:
 
     inspect = verb("inspect", _inspect, "Show what is seen in a file: format, runs, columns, what could not be read.")
     inspect.add_argument("file", metavar="FILE")
+    inspect.add_argument(
+        "--pattern",
+        action="append",
+        default=[],
+        metavar="REGEX",
+        help="try a regular expression with named groups (step, t, total; others are metrics) in place of the formats",
+    )
     inspect.add_argument("--rows", action="store_true", help="print the rows as JSON lines instead")
 
     backtest = verb("backtest", _backtest, "Say what would have been paged on recorded files.")
@@ -121,7 +128,7 @@ def _check(args: argparse.Namespace) -> int:
 def _inspect(args: argparse.Namespace) -> int:
     from monitor.cli.files import inspect  # noqa: PLC0415
 
-    return inspect(args.file, rows=args.rows)
+    return inspect(args.file, rows=args.rows, regexes=args.pattern)
 
 
 def _backtest(args: argparse.Namespace) -> int:

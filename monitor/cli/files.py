@@ -56,21 +56,23 @@ def backtest(paths: Sequence[str], style: str, config: Path | None, jobs: int) -
     return OK
 
 
-def inspect(path: str, *, rows: bool) -> int:
-    """What is seen in one file."""
+def inspect(path: str, *, rows: bool, regexes: Sequence[str] = ()) -> int:
+    """What is seen in one file; regexes: what these alone see."""
     from monitor import wiring  # noqa: PLC0415
 
     try:
         if rows:
-            for row in wiring.recorded_rows(path):
+            for row in wiring.recorded_rows(path, regexes):
                 sys.stdout.write(json.dumps(row) + "\n")
         else:
-            summary, attempts = wiring.inspection(path)
+            summary, attempts = wiring.inspection(path, regexes)
             _summary(summary, attempts)
     except BrokenPipeError:
         raise
     except (OSError, PermanentError) as e:
         return fail(e, MISUSED)
+    except ValueError as e:
+        return fail(f"the pattern {e}", MISUSED)
     return OK
 
 

@@ -66,7 +66,21 @@ TEXT = {
     "modded-nanogpt short": ("s:4 trl:3.25 norm:1.5", {"step": 4, "train_loss": 3.25, "grad_norm": 1.5}),
     "deepspeed": (
         "[2026-05-25 22:30:04,500] [INFO] [logging.py:60:log_dist] [Rank 0] step=10, skipped=2, lr=[0.1, 0.1]",
-        {"step": 10, "t": 1779748204.5, "skipped": 2.0},
+        {"step": 10, "t": 1779748204.5, "skipped": 2.0, "lr": 0.1},
+    ),
+    "deepspeed timer": (
+        ("[2026-05-25 22:30:04,500] [INFO] [timer.py:208:stop] epoch=0/micro_step=20/global_step=10, "
+        "RunningAvgSamplesPerSec=8.5, CurrSamplesPerSec=9.25, MemAllocated=1.5GB, MaxMemAllocated=2.0GB"),
+        {"step": 10, "t": 1779748204.5, "RunningAvgSamplesPerSec": 8.5, "CurrSamplesPerSec": 9.25},
+    ),
+    "absl": (
+        "I0307 03:25:34.376671 139958446696192 logging_writer.py:48] [1900] global_step=1900, grad_norm=4.5, loss=4.25",
+        {"step": 1900, "grad_norm": 4.5, "loss": 4.25},
+    ),
+    "mlperf validation": (
+        (':::MLLOG {"time_ms": 1760055791500, "key": "tracked_stats", "value": {"validation_step_time": 0.5}, '
+        '"metadata": {"lineno": 3, "step": 2, "samples_count": 128}}'),
+        {"t": 1760055791.5, "samples_count": 128.0, "validation_step_time": 0.5},
     ),
     "mmdet": (
         ("2026-01-12 12:38:53,500 - mmdet - INFO - Epoch [2][50/400]\tlr: 1.978e-03, eta: 1 day, 0:57:21, time: 0.511, "
@@ -128,6 +142,58 @@ def test_megatron_drops_the_loss_when_it_is_nan_and_we_say_so() -> None:
     assert ["lm loss" in row for row in found] == [False, True, True]
     assert math.isnan(found[2]["lm loss"])
     assert parsed.totals == {None: 9}
+
+
+def test_each_line_of_a_block_of_olmo_core_is_a_row_of_its_step() -> None:
+    head = "2026-05-05 10:00:00.250\thost:0\tolmo_core.train.callbacks.console_logger:49\tINFO\t"
+    text = (
+        f"{head}[step=1,100/9,000,epoch=1,eta=1:02:03]\n    train/CE loss=3.5\n    throughput/device/TPS=12,345\nbye\n"
+    )
+    found, parsed = parse("text", text + "    train/CE loss=4\n")
+    at = {"step": 1100, "t": 1777975200.25}
+    same(found, [{"row": 1, **at, "train/CE loss": 3.5}, {"row": 2, **at, "throughput/device/TPS": 12345.0}])
+    assert parsed.totals == {None: 9000}
+    assert [row for row, _ in parsed.lines] == [0, 3, 4]
+
+
+def test_overflows_that_deepspeed_reports_are_counted_and_their_lines_kept() -> None:
+    said = "[deepspeed] fp16 dynamic loss scale overflow! Skipping step. Attempted loss scale: 8, reducing to 4\n"
+    line = " iteration {}/ 9 | lm loss: 2.5E+00 |\n"
+    found, parsed = parse("text", line.format(1) + said * 2 + line.format(2) + said + line.format(3))
+    assert [r.get("fp16_overflows") for r in found] == [None, 2, 3]
+    assert [row for row, _ in parsed.lines] == [1, 2, 4]
+
+
+def test_a_megatron_line_that_was_wrapped_when_it_was_pasted_is_read_to_its_end() -> None:
+    text = (
+        " iteration 2/ 9 | elapsed time per iteration (s): 105.5 | learning\n"
+        " rate: 4.5E-05 | lm loss: 2.5 | number of nan\niterations: 0 |\ntime (ms) | forward: 1.5 | x\n"
+    )
+    found, parsed = parse("text", text)
+    same(
+        found,
+        [
+            {"row": 0, "step": 2, "elapsed time per iteration (s)": 105.5},
+            {"row": 1, "step": 2, "learning rate": 4.5e-05, "lm loss": 2.5},
+            {"row": 2, "step": 2, "number of nan iterations": 0.0},
+        ],
+    )
+    assert [row for row, _ in parsed.lines] == [3]
+
+
+def test_what_does_not_complete_a_cut_megatron_line_is_a_line_of_its_own() -> None:
+    cut = " iteration 3/ 9 | lm loss: 1.5 | learning rate:\n"
+    found, parsed = parse(
+        "text", f"{cut}time (ms) | forward: 1.5 |\n{cut.replace('3', '4')}step 5/9 (5%) | loss: 2.5 |\n"
+    )
+    assert [(r["row"], r["step"]) for r in found] == [(0, 3), (2, 4), (3, 5)]
+    assert [row for row, _ in parsed.lines] == [1]
+
+
+def test_a_line_that_sums_up_many_steps_is_no_row() -> None:
+    steps = ", ".join(f"({i}, {{'loss': {i}.5, 'lr': 0.5}})" for i in range(9))
+    found, _ = parse("text", f"Metrics: {{'results': [{steps}], 'global_step': 9}}\n")
+    assert not found
 
 
 def test_a_line_that_a_launcher_prints_twice_counts_once() -> None:

@@ -26,7 +26,15 @@ def _megatron(i: int) -> str:
 SAMPLES = {
     "jsonl": "".join(map(_json, range(40))) + 'oops\n\n{"step":1,"loss":"a","run":"r2"}\n',
     "csv": "step,loss\n1,2\n2,\n\n3,nan\n4,4,4\nstep,loss,lr\n5,5,5\n6,6,6\n",
-    "text": "hello\n" + "".join(map(_megatron, range(12))),
+    "trainer_state": json.dumps(
+        {"epoch": 1, "log_history": [{"loss": 1.5, "step": i} for i in range(9)], "max_steps": 9}, indent=2
+    )
+    + "\n",
+    "text": "hello\n"
+    + "".join(map(_megatron, range(12)))
+    + "[step=5/9,epoch=1]\n    a=1\n    b=2\n"
+    + "fp16 dynamic loss scale overflow!\n iteration 13/ 99 | a: 1 | lm\nloss: 2 |\n"
+    + _megatron(14),
 }
 
 

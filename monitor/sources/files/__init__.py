@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Protocol
 
-from monitor.sources.files import csvlog, jsonl, text
+from monitor.sources.files import csvlog, hfstate, jsonl, text
 from monitor.sources.files.rows import Parsed
 
 
@@ -33,7 +34,7 @@ class Parser(Protocol):
         ...
 
     def known(self, lines: Sequence[bytes]) -> int:
-        """How many of the first lines of a file that was rewritten in place were seen before; 0: it is another log."""
+        """How many of the first lines of a rewritten file were seen before; 0: it is another log; -1: not whole yet."""
         ...
 
     def state(self) -> dict[str, Any]:
@@ -51,8 +52,27 @@ class Format:
     """Whether the first line that is recognised may come late in the file."""
 
 
+Formats = Mapping[str, Format]
+
 PARSERS: dict[str, Format] = {
+    "trainer_state": Format(hfstate.recognise, hfstate.TrainerState),
     "jsonl": Format(jsonl.recognise, jsonl.JsonLines),
     "csv": Format(csvlog.recognise, csvlog.CsvLog),
     "text": Format(text.recognise, text.TextLog, anywhere=True),
 }
+
+
+def with_patterns(regexes: Sequence[str]) -> Formats:
+    """The formats, where a user's expressions are tried before the trainers' patterns. Raises ValueError."""
+    if not regexes:
+        return PARSERS
+    return {**PARSERS, "text": _text((*map(text.custom, regexes), text.built_in))}
+
+
+def only_patterns(regexes: Sequence[str]) -> Formats:
+    """A user's expressions and nothing else. Raises ValueError."""
+    return {"text": _text(tuple(map(text.custom, regexes)))}
+
+
+def _text(patterns: tuple[text.Pattern, ...]) -> Format:
+    return Format(partial(text.recognise, patterns=patterns), partial(text.TextLog, patterns=patterns), anywhere=True)

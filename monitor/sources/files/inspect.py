@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from monitor.roles import RoleInfo, role_of
+from monitor.sources.files import PARSERS, Formats
 from monitor.sources.files.discover import run_of
 from monitor.sources.files.haul import Names
 from monitor.sources.files.rows import Piece
@@ -77,9 +78,9 @@ class _Run:
     last_step: int = -1
 
 
-def inspect_file(path: str) -> Summary:
+def inspect_file(path: str, formats: Formats = PARSERS) -> Summary:
     """Read `path` whole and sum it up. Raises OSError if it cannot be read, PermanentError if its format is unknown."""
-    whole, runs, log_lines = Whole(path), dict[str, _Run](), 0
+    whole, runs, log_lines = Whole(path, formats), dict[str, _Run](), 0
     names = Names(run_of(path, path), path, {})
     for parsed in whole:
         log_lines += len(parsed.lines)
@@ -149,10 +150,10 @@ def _summary(name: str, run: _Run) -> RunSummary:
     )
 
 
-def rows(path: str) -> Iterator[dict[str, Cell]]:
+def rows(path: str, formats: Formats = PARSERS) -> Iterator[dict[str, Cell]]:
     """The rows of a file in order: `{"run", "step", "t", metric: value, …}`; step and t None where there is none."""
     names = Names(run_of(path, path), path, {})
-    for parsed in Whole(path):
+    for parsed in Whole(path, formats):
         numbered = heapq.merge(*(_records(piece, names.of(piece.run)) for piece in parsed.pieces), key=lambda r: r[0])
         yield from (record for _, record in numbered)
 

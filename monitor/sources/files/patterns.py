@@ -11,60 +11,13 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from typing import Any
 
-from monitor.sources.files.values import number
+from monitor.sources.files.loose import embedded_json, generic, tqdm
+from monitor.sources.files.textline import MAX_REPEATS, NUMBER, Line, pairs_of, read_number, with_clock
 
-MAX_LINE = 20_000
 MARKS = ("step", "iter", "it/s", "s/it", "s:", "'loss'", '"', "Step", "Iter", "STEP", "Epoch")
 """A line without any of these is no line of metrics."""
-
-_ESCAPE = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)|\x1b[@-_]")
-_N = r"[-+]?(?:\d[\d,_]*\.?\d*(?:[eE][-+]?\d+)?|\.\d+(?:[eE][-+]?\d+)?|nan|NaN|NAN|inf|Inf|INF|Infinity)"
-
-
-@dataclass(slots=True)
-class Line:
-    """values: `step`, perhaps `t`, and metrics. total: planned last step, -1 if unknown."""
-
-    values: dict[str, Any]
-    total: int = -1
-    nan_if_absent: tuple[str, ...] = field(default=())
-
-
-def plain(raw: bytes) -> str:
-    """Text of a line without escape sequences, cut to a bound."""
-    text = raw[:MAX_LINE].decode(errors="replace")
-    return _ESCAPE.sub("", text) if "\x1b" in text else text
-
-
-def _number(text: str) -> float | None:
-    return number(text.replace(",", ""))
-
-
-_STAMP = re.compile(r"\[?(\d{4}-\d\d-\d\d[ T]\d\d:\d\d:\d\d(?:[.,]\d+)?(?:Z|[+-]\d\d:?\d\d)?)")
-
-
-def _clock(line: str) -> float | None:
-    """Time stamp near the beginning of a line; without a zone it is read as UTC."""
-    found = _STAMP.search(line[:60])
-    if not found:
-        return None
-    try:
-        moment = datetime.fromisoformat(found[1].replace(",", "."))
-    except ValueError:
-        return None
-    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
-
-
-def _with_clock(line: str, step: str, values: dict[str, Any]) -> dict[str, Any]:
-    t = _clock(line)
-    head: dict[str, Any] = {"step": int(step.replace(",", ""))}
-    if t is not None:
-        head["t"] = t
-    return {**head, **values}
 
 
 _MEGATRON = re.compile(r"\biteration\s+(\d+)\s*/\s*(\d+)\s*\|(.*)")
@@ -75,15 +28,24 @@ def megatron(line: str) -> Line | None:
     found = _MEGATRON.search(line)
     if not found:
         return None
-    values: dict[str, Any] = {}
-    for item in found[3].split("|"):
-        key, colon, value = item.rpartition(":")
-        if colon and (x := _number(value.strip())) is not None and key.strip():
-            values[key.strip()] = x
+    values, rest = megatron_items(found[3])
     if not values:
         return None
     nan_if_absent = ("lm loss",) if line.rstrip().endswith("|") else ()  # else it was cut
-    return Line(_with_clock(line[: found.start()], found[1], values), int(found[2]), nan_if_absent)
+    head = with_clock(line[: found.start()], found[1], {})
+    return Line({**head, **values}, int(found[2]), nan_if_absent, rest)
+
+
+def megatron_items(text: str) -> tuple[dict[str, Any], str]:
+    """`key: value | key: value | …` and what stands behind the last bar, if that is no item by itself."""
+    values: dict[str, Any] = {}
+    item, known = "", True
+    for item in text.split("|"):
+        key, colon, value = item.rpartition(":")
+        known = bool(colon and (x := read_number(value.strip())) is not None and key.strip())
+        if known:
+            values[key.strip()] = x
+    return values, "" if known else item.strip()
 
 
 _MMDET = re.compile(r"\bEpoch(?:\(train\))?\s{1,4}\[(\d+)\]\s{0,4}\[\s{0,8}(\d+)/(\d+)\]\s(.*)")
@@ -95,10 +57,8 @@ def mmdet(line: str) -> Line | None:
     if not found or len(found[1] + found[3]) > 18:
         return None
     epoch, at, length = int(found[1]), int(found[2]), int(found[3])
-    values = {k: v for k, v in _generic_pairs(found[4]).items() if k not in ("eta", "day", "days")}
-    return (
-        Line(_with_clock(line, str((epoch - 1) * length + at), {"epoch": float(epoch), **values})) if values else None
-    )
+    values = {k: v for k, v in pairs_of(found[4]).items() if k not in ("eta", "day", "days")}
+    return Line(with_clock(line, str((epoch - 1) * length + at), {"epoch": float(epoch), **values})) if values else None
 
 
 def mlperf(line: str) -> Line | None:
@@ -112,15 +72,17 @@ def mlperf(line: str) -> Line | None:
         if key not in ("tracked_stats", "train_loss", "eval_accuracy", "eval_loss", "validation_loss"):
             return None
         stats = value if isinstance(value, dict) else {key: value}
-        head = {"step": about.get("step", about.get("step_num")), "t": float(entry["time_ms"]) / 1000}
-        counts = {k: about[k] for k in ("samples_count",) if k in about and k not in stats}
+        head: dict[str, Any] = {"t": float(entry["time_ms"]) / 1000}
+        if not all(str(k).startswith("validation") for k in stats):  # these count the steps of each validation
+            head["step"] = about.get("step", about.get("step_num"))
+        counts = {k: about[k] for k in ("samples_count", "epoch_num", "epoch_count") if k in about and k not in stats}
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
     return Line({**head, **counts, **{str(k): v for k, v in stats.items()}})
 
 
 _NANOCHAT = re.compile(r"\bstep (\d+)/(\d+) \([\d.]+%\) \| (.*)")
-_NANOCHAT_ITEM = re.compile(rf"([A-Za-z_][A-Za-z_/ 0-9]*): ?({_N})(ms|m|s|%)?$")
+_NANOCHAT_ITEM = re.compile(rf"([A-Za-z_][A-Za-z_/ 0-9]*): ?({NUMBER})(ms|m|s|%)?$")
 _NANOCHAT_NAMES = {"dt": "dt_ms", "tok/sec": "tok_per_s", "bf16_mfu": "mfu", "total time": "total_time_m"}
 
 
@@ -132,13 +94,13 @@ def nanochat(line: str) -> Line | None:
     values: dict[str, Any] = {}
     for item in found[3].split("|"):
         pair = _NANOCHAT_ITEM.match(item.strip())
-        if pair and pair[1] not in ("eta", "epoch") and (x := _number(pair[2])) is not None:
+        if pair and pair[1] not in ("eta", "epoch") and (x := read_number(pair[2])) is not None:
             values[_NANOCHAT_NAMES.get(pair[1], pair[1])] = x
-    return Line(_with_clock("", found[1], values), int(found[2])) if values else None
+    return Line(with_clock("", found[1], values), int(found[2])) if values else None
 
 
-_NANOGPT = re.compile(rf"^iter (\d+): loss ({_N})(?:, time ({_N})ms)?(?:, mfu ({_N})%)?")
-_NANOGPT_EVAL = re.compile(rf"^step (\d+): train loss ({_N}), val loss ({_N})")
+_NANOGPT = re.compile(rf"^iter (\d+): loss ({NUMBER})(?:, time ({NUMBER})ms)?(?:, mfu ({NUMBER})%)?")
+_NANOGPT_EVAL = re.compile(rf"^step (\d+): train loss ({NUMBER}), val loss ({NUMBER})")
 
 
 def nanogpt(line: str) -> Line | None:
@@ -150,12 +112,12 @@ def nanogpt(line: str) -> Line | None:
     if not found:
         return None
     pairs = zip(names, found.groups()[1:], strict=True)
-    values = {name: x for name, text in pairs if text is not None and (x := _number(text)) is not None}
-    return Line(_with_clock("", found[1], values))
+    values = {name: x for name, text in pairs if text is not None and (x := read_number(text)) is not None}
+    return Line(with_clock("", found[1], values))
 
 
 _MODDED = re.compile(r"(?:^|\s)(?:step|s):(\d+)(?:/(\d+))?\s+(\S.*)")
-_MODDED_ITEM = re.compile(rf"(?<![\w/.])([A-Za-z_][\w/.]{{0,100}}):({_N})(ms|s)?(?=\s|$)")
+_MODDED_ITEM = re.compile(rf"(?<![\w/.])([A-Za-z_][\w/.]{{0,100}}):({NUMBER})(ms|s)?(?=\s|$)")
 _MODDED_NAMES = {"trl": "train_loss", "norm": "grad_norm"}
 
 
@@ -166,15 +128,15 @@ def modded(line: str) -> Line | None:
         return None
     values: dict[str, Any] = {}
     for name, text, unit in _MODDED_ITEM.findall(found[3]):
-        if (x := _number(text)) is not None:
+        if (x := read_number(text)) is not None:
             known = _MODDED_NAMES.get(name, name)
             values[f"{known}_ms" if unit else known] = x * 1000 if unit == "s" else x
-    return Line(_with_clock("", found[1], values), int(found[2] or -1)) if values else None
+    return Line(with_clock("", found[1], values), int(found[2] or -1)) if values else None
 
 
 _TORCHTITAN = re.compile(r"\bstep:\s{0,8}([\d,]{1,20})(?:/([\d,]{1,20}))?\s+")
 _TORCHTITAN_ITEM = re.compile(
-    rf"([A-Za-z_][\w/.\-]{{0,60}}):\s{{0,8}}({_N})(?:[A-Za-z%]+)?(?:\([^)]{{0,40}}\))?(?=\s|$)"
+    rf"([A-Za-z_][\w/.\-]{{0,60}}):\s{{0,8}}({NUMBER})(?:[A-Za-z%]+)?(?:\([^)]{{0,40}}\))?(?=\s|$)"
 )
 
 
@@ -184,9 +146,9 @@ def torchtitan(line: str) -> Line | None:
     if not found or "loss:" not in line:
         return None
     pairs = _TORCHTITAN_ITEM.findall(line, found.end())
-    values = {name: x for name, text in pairs if (x := _number(text)) is not None}
+    values = {name: x for name, text in pairs if (x := read_number(text)) is not None}
     step, total = found[1].replace(",", ""), (found[2] or "").replace(",", "")
-    return Line(_with_clock(line, step, values), int(total or -1)) if values and step else None
+    return Line(with_clock(line, step, values), int(total or -1)) if values and step else None
 
 
 def huggingface(line: str) -> Line | None:
@@ -194,86 +156,56 @@ def huggingface(line: str) -> Line | None:
     start, end = line.find("{'"), line.rfind("}")
     if start < 0 or end < start or "loss'" not in line:
         return None
-    values = dict(_HF_ITEM.findall(line[start : end + 1]))
-    numbers = {k: x for k, v in values.items() if (x := _number(v)) is not None}
+    items = _HF_ITEM.findall(line[start : end + 1])
+    values = dict(items)
+    if len(items) - len(values) > MAX_REPEATS:  # a summary of many steps
+        return None
+    numbers = {k: x for k, v in values.items() if (x := read_number(v)) is not None}
     return Line(numbers) if numbers else None
 
 
-_HF_ITEM = re.compile(rf"'([^']{{1,200}})': '?({_N})'?(?=[,}}])")
+_HF_ITEM = re.compile(rf"'([^']{{1,200}})': '?({NUMBER})'?(?=[,}}])")
 
 
-def embedded_json(line: str) -> Line | None:
-    """A JSON object that fills the rest of a line of other text, with a step in it."""
-    start = line.find("{")
-    if start < 0 or not line.rstrip().endswith("}"):
+_DEEPSPEED = re.compile(rf"\bstep=(\d{{1,18}}), skipped=(\d{{1,18}}), lr=\[({NUMBER})")
+_DEEPSPEED_TIMER = re.compile(r"/global_step=(\d{1,18}), (RunningAvgSamplesPerSec=.{0,500})")
+OVERFLOW = "fp16 dynamic loss scale overflow!"
+"""DeepSpeed's remark on a step that it skips; a text without step or metrics that is only worth counting."""
+
+
+def deepspeed(line: str) -> Line | None:
+    """`step=10, skipped=0, lr=[1e-4, 1e-4], mom=[(0.9, 0.999)]`; `…/global_step=10, RunningAvgSamplesPerSec=8.5, …`."""
+    if ", skipped=" in line and (found := _DEEPSPEED.search(line)):
+        values = {"skipped": float(found[2]), "lr": read_number(found[3])}
+        return Line(with_clock(line, found[1], values))
+    found = _DEEPSPEED_TIMER.search(line) if "/global_step=" in line else None
+    return Line(with_clock(line, found[1], pairs_of(found[2]))) if found else None
+
+
+_OLMO = re.compile(r"\[step=([\d,]{1,24})(?:/([\d,]{1,24}))?,epoch=")
+_OLMO_ITEM = re.compile(rf"    ([^\s=][^=]{{0,200}})=({NUMBER})$")
+
+
+def olmo_head(line: str) -> Line | None:
+    """`[step=100/1000,epoch=1,eta=…]` of OLMo-core: the step of the indented lines that follow."""
+    found = _OLMO.search(line) if "[step=" in line else None
+    if not found or not (step := found[1].replace(",", "")):
         return None
-    try:
-        record = json.loads(line[start:])
-    except (ValueError, RecursionError):
-        return None
-    if not isinstance(record, dict) or not any(k in record for k in ("step", "global_step", "iteration", "_step")):
-        return None
-    numbers = {k: x for k, v in record.items() if (x := number(v)) is not None}
-    return Line(numbers) if len(numbers) > 1 else None
+    return Line(with_clock(line[: found.start()], step, {}), int((found[2] or "").replace(",", "") or -1))
 
 
-_STEP = re.compile(
-    r"(?:^|[\s|,;\[({])(?:global[_ ]|train(?:ing)?[_ ])?(?:step|iter(?:ation)?|update)s?\s{0,4}[:=#]?\s{0,4}\[?\s{0,4}"
-    r"(\d[\d,]{0,20})(?:\s{0,4}(?:/|of)\s{0,4}(\d[\d,]{0,20}))?(?![\w.])",
-    re.IGNORECASE,
-)
-
-
-def generic(line: str) -> Line | None:
-    """`Step 10: loss=2.3, lr=1e-3` and the like: a step-like key and at least one `key: value` or `key=value`."""
-    found = _STEP.search(line)
-    if not found:
-        return None
-    rest = line[: found.start()] + " ; " + line[found.end() :]
-    values = {k: v for k, v in _generic_pairs(rest).items() if k.lower() not in ("rank", "pid", "line", "epoch")}
-    if not values:
-        return None
-    step, total = found[1].rstrip(",").replace(",", ""), (found[2] or "-1").rstrip(",").replace(",", "")
-    if len(step) > 18 or len(total) > 18:
-        return None
-    return Line(_with_clock(line, step, values), int(total))
-
-
-_GENERIC_PAIR = re.compile(
-    rf"(?:^|(?<=[\s,;|\[({{\"']))([A-Za-z_][\w/.\-]{{0,100}}(?: (?:loss|norm|rate|scale|time))?)['\"]?"
-    rf"\s{{0,8}}[:=]\s{{0,8}}['\"]?({_N})(ms\b|s\b|%)?(?=$|[\s,;|\])}}\"'])"
-)
-
-
-def _generic_pairs(text: str) -> dict[str, Any]:
-    values: dict[str, Any] = {}
-    for name, value, unit in _GENERIC_PAIR.findall(text):
-        if (x := _number(value.rstrip(","))) is not None:
-            values[f"{name}_ms" if unit == "ms" else name] = x
-    return values
-
-
-_TQDM = re.compile(r"\|\s{0,4}(\d{1,18})/(\d{1,18}) \[([^\]]{0,2000})\]")
-
-_RATE = re.compile(r"(\d{1,9}\.\d{1,9})(it/s|s/it)")
-
-
-def tqdm(line: str) -> Line | None:
-    """`train:  2%|▏ | 30/1500 [00:00<00:47, 31.2it/s, loss=2.31, lr=1e-3]`; bars of an epoch are left."""
-    found = _TQDM.search(line)
-    if not found or "poch" in line:
-        return None
-    values = _generic_pairs(found[3])
-    rate = _RATE.search(found[3])
-    if values and rate and (x := float(rate[1])) > 0:
-        values["it_per_s"] = x if rate[2] == "it/s" else 1 / x
-    return Line(_with_clock("", found[1], values), int(found[2])) if values else None
+def olmo_item(line: str) -> tuple[str, float] | None:
+    """`    train/CE loss=3.412`."""
+    found = _OLMO_ITEM.match(line.rstrip())
+    x = read_number(found[2]) if found else None
+    return (found[1], x) if found and x is not None else None
 
 
 PATTERNS: dict[str, Callable[[str], Line | None]] = {
     "megatron": megatron,
     "mlperf": mlperf,
     "mmdet": mmdet,
+    "deepspeed": deepspeed,
     "nanochat": nanochat,
     "nanogpt": nanogpt,
     "modded_nanogpt": modded,

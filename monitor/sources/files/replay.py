@@ -16,6 +16,7 @@ import numpy as np
 
 from detectors.types import Origin
 from monitor.frame import Batch
+from monitor.sources.files import PARSERS, Formats
 from monitor.sources.files.discover import run_of
 from monitor.sources.files.haul import Haul, Names
 from monitor.sources.files.rows import Parsed, Piece, Tally
@@ -30,14 +31,14 @@ COARSE_TICK_S = 600.0
 MAX_GAP_S = 7 * 86_400.0
 
 
-def read_file(path: str, *, run: str | None = None) -> Iterator[Batch]:
+def read_file(path: str, *, run: str | None = None, formats: Formats = PARSERS) -> Iterator[Batch]:
     """Yield the batches of one file, its rows as LIVE, in row order; the last has `at_head`.
 
     t_recv: the latest time that any row has had so far, or of the tick; 0.0 without a clock. run: the run id; by
     default the file's name without its suffixes. Before the first batch raises OSError if the file cannot be read and
     PermanentError if its format is unknown; later OSError if an archive is damaged.
     """
-    whole = Whole(path)
+    whole = Whole(path, formats)
     names = Names(run or run_of(path, path), path, {})
     source, now = PurePath(path).name, -math.inf
     for parsed in whole:

@@ -5,12 +5,15 @@ Bounds: 64 KiB per look for formats that show at the beginning, then 1 MiB per p
 
 from __future__ import annotations
 
-from monitor.sources.files import PARSERS
+import gzip
+
+from monitor.sources.files import PARSERS, Formats, Parser
 from monitor.sources.files.rows import Tally, Unusable
-from monitor.sources.files.tailer import BOM, READ_BYTES, Tail
+from monitor.sources.files.tailer import BOM, READ_BYTES, NotRegularError, Tail
 
 HEAD_BYTES = 1 << 16
 BINARY_BYTES = 4096
+MAX_REWRITTEN = 1 << 24
 STRAY = 50
 """One byte in so many may be NUL: a crash leaves some in a text, a binary format has more."""
 
@@ -18,7 +21,8 @@ STRAY = 50
 class Sniffer:
     """Remembers how far it has looked and why it did not recognise the file."""
 
-    def __init__(self) -> None:
+    def __init__(self, formats: Formats = PARSERS) -> None:
+        self._formats = formats
         self.reason: Unusable | None = None
         self._looked = 0
 
@@ -37,7 +41,7 @@ class Sniffer:
             if len(head) == HEAD_BYTES and b"\n" not in head:
                 head = tail.pread(tail.max_line_bytes, 0)
             lines = _lines(head, whole=final and len(head) < HEAD_BYTES)
-            if not lines or (name := _known(lines)):
+            if not lines or (name := _known(self._formats, lines)):
                 return name if lines else ""
             if len(head) < HEAD_BYTES:
                 return self._refuse(Unusable.UNRECOGNISED, tally)
@@ -47,7 +51,7 @@ class Sniffer:
     def _look_further(self, tail: Tail, tally: Tally) -> str:
         window = tail.pread(READ_BYTES, self._looked)
         lines = _lines(window, whole=False)
-        if name := _known(lines, anywhere=True):
+        if name := _known(self._formats, lines, anywhere=True):
             return name
         full = len(window) == READ_BYTES
         self._looked += window.rfind(b"\n") + 1 or (len(window) if full else 0)
@@ -74,5 +78,25 @@ def _lines(data: bytes, *, whole: bool) -> list[bytes]:
     return lines if whole else lines[:-1]
 
 
-def _known(lines: list[bytes], *, anywhere: bool = False) -> str:
-    return next((n for n, f in PARSERS.items() if (f.anywhere or not anywhere) and f.recognise(lines)), "")
+def _known(formats: Formats, lines: list[bytes], *, anywhere: bool = False) -> str:
+    return next((n for n, f in formats.items() if (f.anywhere or not anywhere) and f.recognise(lines)), "")
+
+
+def reason_of(error: OSError) -> Unusable:
+    """Why a file could not be read."""
+    if isinstance(error, gzip.BadGzipFile):
+        return Unusable.CORRUPT
+    return Unusable.NOT_A_FILE if isinstance(error, NotRegularError) else Unusable.UNREADABLE
+
+
+def skip_known(tail: Tail, parser: Parser | None) -> int:
+    """Go behind what `parser` knows of a rewritten file. How many lines it knows; negative: not all are there yet."""
+    tail.mark_seen()  # before it is read: a later change is looked at again
+    content = tail.pread(MAX_REWRITTEN, 0)
+    lines = content.split(b"\n")[:-1]
+    seen = parser.known(lines) if parser is not None else 0
+    if seen >= 0:
+        tail.mark_unseen()
+    if seen > 0:
+        tail.skip_to(sum(map(len, lines[:seen])) + seen, content)
+    return seen

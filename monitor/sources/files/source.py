@@ -17,6 +17,7 @@ from typing import NamedTuple
 
 from detectors.types import Origin
 from monitor.frame import Batch
+from monitor.sources.files import PARSERS, Formats
 from monitor.sources.files.cursor import Cursor
 from monitor.sources.files.discover import MAX_FILES, Member, expand, run_of, scan
 from monitor.sources.files.haul import Haul, Names, encodable
@@ -47,6 +48,7 @@ class FileSource:
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
         max_line_bytes: int = MAX_LINE_BYTES,
         home: str | None = None,
+        formats: Formats = PARSERS,
     ) -> None:
         """paths: files or folders. clock gives Unix seconds; sleep waits; both are injected in tests."""
         self.name = name
@@ -56,10 +58,18 @@ class FileSource:
         self._sleep = sleep
         self._max_line = max_line_bytes
         self._home = home
+        self._formats = formats
 
     async def batches(self, cursors: Mapping[str, str]) -> AsyncIterator[Batch]:
         """Yield batches for ever, one per poll, beginning after `cursors`."""
-        watch = Watch(self.name, self._paths, cursors, max_line_bytes=self._max_line, home=self._home)
+        watch = Watch(
+            self.name,
+            self._paths,
+            cursors,
+            max_line_bytes=self._max_line,
+            home=self._home,
+            formats=self._formats,
+        )
         try:
             while True:
                 batch = await asyncio.to_thread(watch.poll, self._clock())
@@ -89,9 +99,11 @@ class Watch:
         *,
         max_line_bytes: int,
         home: str | None = None,
+        formats: Formats = PARSERS,
     ) -> None:
         """cursors: stream key → cursor, as batches carried them; damaged ones are ignored and counted."""
-        self._name, self._paths, self._max_line, self._home = name, paths, max_line_bytes, home
+        self._name, self._paths, self._max_line = name, paths, max_line_bytes
+        self._home, self._formats = home, formats
         self._streams: dict[str, Stream] = {}
         self._by_path: dict[str, Stream] = {}
         self._owners: dict[str, str] = {}
@@ -110,7 +122,7 @@ class Watch:
                 self._damaged += 1
                 continue
             names = Names(cursor.run, key, self._owners, cursor.runs)
-            self._streams[key] = Stream.resume(key, cursor, names, max_line_bytes=max_line_bytes)
+            self._streams[key] = Stream.resume(key, cursor, names, max_line_bytes=max_line_bytes, formats=formats)
         self._seen_roots = {root for root in paths if ROOT + encodable(root) in cursors}
 
     def close(self) -> None:
@@ -227,7 +239,14 @@ class Watch:
         origin = Origin.BACKLOG if seen else Origin.HISTORY
         origins = Origins()
         origins.take(members, origin)
-        stream = Stream(key, base, Names(name, key, self._owners), origins, max_line_bytes=self._max_line)
+        stream = Stream(
+            key,
+            base,
+            Names(name, key, self._owners),
+            origins,
+            max_line_bytes=self._max_line,
+            formats=self._formats,
+        )
         stream.members = members
         self._streams[key] = stream
         return stream

@@ -8,37 +8,38 @@ was written between our last read and the truncation is not lost. Where rows cam
 
 from __future__ import annotations
 
-import gzip
 import os
 
 from detectors.types import Origin
-from monitor.sources.files import PARSERS, Parser
+from monitor.sources.files import Formats, Parser
 from monitor.sources.files.cursor import Cursor
 from monitor.sources.files.discover import Member, family, newcomer, settled, younger
 from monitor.sources.files.haul import Haul, Names
 from monitor.sources.files.origins import Origins
 from monitor.sources.files.position import Check, Position
 from monitor.sources.files.rows import Unusable
-from monitor.sources.files.sniff import Sniffer
-from monitor.sources.files.tailer import READ_BYTES, NotRegularError, Tail, open_at
+from monitor.sources.files.sniff import Sniffer, reason_of, skip_known
+from monitor.sources.files.tailer import READ_BYTES, Tail, open_at
 
 MAX_UNPACKED = 1 << 32
-MAX_REWRITTEN = 1 << 24
 MAX_PAST = 8
 
 
 class Stream:
     """The log of one run. `path`: of the file being written; `members`: its family when last listed, oldest first."""
 
-    def __init__(self, key: str, path: str, names: Names, origins: Origins, *, max_line_bytes: int) -> None:
+    def __init__(
+        self, key: str, path: str, names: Names, origins: Origins, *, max_line_bytes: int, formats: Formats
+    ) -> None:
         """origins: what the present content of the files is."""
         self.key, self.path, self.names = key, path, names
         self.members: list[Member] = []
         self._origins = origins
         self._max_line = max_line_bytes
+        self._formats = formats
         self._tail: Tail | None = None
         self._parser: Parser | None = None
-        self._sniffer = Sniffer()
+        self._sniffer = Sniffer(formats)
         self._row = self._generation = self._ended = 0
         self._resume: Cursor | None = None
         self._restored = False
@@ -48,13 +49,13 @@ class Stream:
         self._elders: set[int] = set()
 
     @classmethod
-    def resume(cls, key: str, cursor: Cursor, names: Names, *, max_line_bytes: int) -> Stream:
+    def resume(cls, key: str, cursor: Cursor, names: Names, *, max_line_bytes: int, formats: Formats) -> Stream:
         """The stream that left `cursor`; it reads when `move` has told it where its files are."""
-        stream = cls(key, cursor.path, names, Origins(cursor.history), max_line_bytes=max_line_bytes)
+        stream = cls(key, cursor.path, names, Origins(cursor.history), max_line_bytes=max_line_bytes, formats=formats)
         stream._resume, stream._restored, stream._past = cursor, True, cursor.past
         stream._row, stream._generation = cursor.row, cursor.generation
-        if cursor.format in PARSERS:
-            stream._parser = PARSERS[cursor.format].make(cursor.state)
+        if cursor.format in formats:
+            stream._parser = formats[cursor.format].make(cursor.state)
         return stream
 
     @property
@@ -144,7 +145,7 @@ class Stream:
             return  # gone between the scan and now; the next scan knows
         except OSError as error:
             if self._failed != str(error):  # once per failure, not once per poll
-                haul.tally.add(_reason(error), self._row)
+                haul.tally.add(reason_of(error), self._row)
                 self._failed = str(error)
             if self._tail is not None and self._tail.compressed:
                 self._tail.mark_seen()  # a damaged archive ends here
@@ -183,11 +184,15 @@ class Stream:
                     self._elders = {m.inode for m in members}
                     return True
         self.members = family(self.path)
-        if not self.members or not self._enter(self.members[-1]):
+        if not self.members or not self._enter(self.members[-1]) or self._tail is None:
+            return False
+        if (seen := skip_known(self._tail, self._parser)) < 0:
+            self.close()  # its writer is not done
             return False
         self._origins.renew(cursor.position.inode, self.members[-1:])
         self._resume = None
-        self._begin_anew(haul, Unusable.LOST if cursor.position.offset else None)
+        if not seen:
+            self._begin_anew(haul, Unusable.LOST if cursor.position.offset else None)
         return True
 
     def _begin_anew(self, haul: Haul, reason: Unusable | None) -> None:
@@ -195,7 +200,7 @@ class Stream:
         if reason is not None:
             haul.tally.add(reason, self._row)
         self._generation += bool(self._row)
-        self._parser, self._sniffer = None, Sniffer()
+        self._parser, self._sniffer = None, Sniffer(self._formats)
 
     def _read(self, haul: Haul, budget: int) -> None:
         tail = self._tail
@@ -203,8 +208,8 @@ class Stream:
         if tail.unchanged():
             if not self._follow(haul):
                 return
-        elif self._parser is not None and not tail.compressed and tail.check() is not Check.SAME:
-            self._replaced(haul)
+        elif self._changed(tail) and not self._replaced(haul):
+            return
         tail = self._tail
         assert tail is not None
         if self._parser is None:
@@ -212,11 +217,17 @@ class Stream:
             if not name:
                 haul.more = haul.more or not tail.unchanged()
                 return
-            self._parser = PARSERS[name].make({})
+            self._parser = self._formats[name].make({})
         self._consume(tail, self._parser, haul, budget)
 
-    def _replaced(self, haul: Haul) -> None:
-        """The open file was truncated or rewritten: go on in the copy that a copytruncate left, else begin anew."""
+    def _changed(self, tail: Tail) -> bool:
+        return self._parser is not None and not tail.compressed and tail.check() is not Check.SAME
+
+    def _replaced(self, haul: Haul) -> bool:
+        """The open file was truncated or rewritten: go on in the copy that a copytruncate left, else begin anew.
+
+        False while its writer is not done.
+        """
         tail = self._tail
         assert tail is not None
         self.members = settled(self.path) or self.members
@@ -226,14 +237,11 @@ class Stream:
             if copy is not None and copy.inode != tail.inode:
                 self.close()
                 self._tail, self._ended = copy, 0
-                return
-        if self._parser is not None and (content := tail.pread(MAX_REWRITTEN, 0)):
-            lines = content.split(b"\n")[:-1]
-            if seen := self._parser.known(lines):
-                tail.skip_to(sum(map(len, lines[:seen])) + seen, content)
-                return
-        self._begin_anew(haul, Unusable.REPLACED)
-        tail.rewind()
+                return True
+        if not (seen := skip_known(tail, self._parser)):
+            self._begin_anew(haul, Unusable.REPLACED)
+            tail.rewind()
+        return seen >= 0
 
     def _is_young(self) -> bool:
         """Whether the open file is the one at the run's path, or nothing is there."""
@@ -266,7 +274,7 @@ class Stream:
             haul.tally.add(Unusable.TORN_LINE, self._row)
             self._row += 1
         self._origins.forget(past.inode)
-        if anew:
+        if anew and self._tail is not None and skip_known(self._tail, self._parser) <= 0:
             self._begin_anew(haul, None)
         return True
 
@@ -290,9 +298,3 @@ class Stream:
         haul.more = haul.more or chunk.more or not self._is_young()
         if tail.offset != start:
             haul.cursors[self.key] = self.cursor().dumps()
-
-
-def _reason(error: OSError) -> Unusable:
-    if isinstance(error, gzip.BadGzipFile):
-        return Unusable.CORRUPT
-    return Unusable.NOT_A_FILE if isinstance(error, NotRegularError) else Unusable.UNREADABLE

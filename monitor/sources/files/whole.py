@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from monitor.errors import PermanentError
-from monitor.sources.files import PARSERS
+from monitor.sources.files import PARSERS, Formats
 from monitor.sources.files.rows import Parsed, Tally, Unusable
 from monitor.sources.files.sniff import Sniffer
 from monitor.sources.files.tailer import Tail
@@ -23,9 +23,10 @@ _WHY: dict[Unusable | None, str] = {
 class Whole:
     """Iterates over what the parser makes of each chunk. format: name of the parser."""
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, formats: Formats = PARSERS) -> None:
         """Open `path`. Raises OSError if it cannot be read, PermanentError if its content is of no known format."""
         self.path = path
+        self._formats = formats
         self._tail = Tail(path)
         self.tally = Tally()
         self.lines = 0
@@ -36,7 +37,7 @@ class Whole:
             raise
 
     def _recognise(self) -> str:
-        sniffer = Sniffer()
+        sniffer = Sniffer(self._formats)
         while not (name := sniffer.look(self._tail, self.tally, final=True)):
             if self._tail.unchanged():
                 raise PermanentError(f"{self.path}: {_WHY.get(sniffer.reason, 'no complete line')}")
@@ -44,7 +45,7 @@ class Whole:
 
     def __iter__(self) -> Iterator[Parsed]:
         """Parse chunk after chunk; the rows of later chunks are higher. Raises OSError, also for a damaged archive."""
-        parser = PARSERS[self.format].make({})
+        parser = self._formats[self.format].make({})
         try:
             more = True
             while more:
