@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gzip
+
 from monitor.sources.files import PARSERS, Parser
 from monitor.sources.files.rows import Parsed, Unusable
-from monitor.sources.files.tailer import Chunk, Tail
+from monitor.sources.files.tailer import Chunk, NotRegularError, Tail
 
 
 def take(tail: Tail, parser: Parser, *, budget: int, boundary: int = 0, final: bool = False) -> Chunk:
@@ -15,8 +17,8 @@ def take(tail: Tail, parser: Parser, *, budget: int, boundary: int = 0, final: b
     return tail.read(boundary=boundary, returns=parser.splits_returns, final=final, budget=budget)
 
 
-def note(chunk: Chunk, row: int, out: Parsed) -> None:
-    """Add to `out` what could not be used of a chunk that begins at `row`."""
+def note(chunk: Chunk, row: int, out: Parsed) -> Parsed:
+    """`out` with what could not be used of a chunk that begins at `row`."""
     for index in chunk.long_lines:
         out.tally.add(Unusable.LINE_TOO_LONG, row + index)
     for index, byte in chunk.damaged.items():
@@ -24,3 +26,11 @@ def note(chunk: Chunk, row: int, out: Parsed) -> None:
         out.lines.append((row + index, f"damaged record at byte {byte}"))
     if chunk.torn:
         out.tally.add(Unusable.TORN_LINE, row + len(chunk.lines))
+    return out
+
+
+def reason(error: OSError) -> Unusable:
+    """Why a file could not be read."""
+    if isinstance(error, gzip.BadGzipFile):
+        return Unusable.CORRUPT
+    return Unusable.NOT_A_FILE if isinstance(error, NotRegularError) else Unusable.UNREADABLE

@@ -8,7 +8,6 @@ was written between our last read and the truncation is not lost. Where rows cam
 
 from __future__ import annotations
 
-import gzip
 import os
 
 from detectors.types import Origin
@@ -17,11 +16,11 @@ from monitor.sources.files.cursor import Cursor
 from monitor.sources.files.discover import Member, family, is_sequence, newcomer, settled, younger
 from monitor.sources.files.haul import Haul, Names
 from monitor.sources.files.origins import Origins
-from monitor.sources.files.portion import note, take
+from monitor.sources.files.portion import note, reason, take
 from monitor.sources.files.position import Check, Position
 from monitor.sources.files.rows import Parsed, Unusable
 from monitor.sources.files.sniff import Sniffer
-from monitor.sources.files.tailer import READ_BYTES, NotRegularError, Tail, open_at
+from monitor.sources.files.tailer import READ_BYTES, Tail, open_at
 
 MAX_UNPACKED = 1 << 32
 MAX_REWRITTEN = 1 << 24
@@ -150,7 +149,7 @@ class Stream:
             return  # gone between the scan and now; the next scan knows
         except OSError as error:
             if self._failed != str(error):  # once per failure, not once per poll
-                haul.tally.add(_reason(error), self._row)
+                haul.tally.add(reason(error), self._row)
                 self._failed = str(error)
             if self._tail is not None and self._tail.compressed:
                 self._tail.mark_seen()  # a damaged archive ends here
@@ -286,9 +285,7 @@ class Stream:
             haul.more = self._enter(copy) or haul.more  # copied and truncated before we had read any of it
             return
         chunk = take(tail, parser, boundary=boundary, final=tail.compressed, budget=budget)
-        noted = Parsed()
-        note(chunk, self._row, noted)
-        haul.take(noted, self.names, origin, self._generation)
+        haul.take(note(chunk, self._row, Parsed()), self.names, origin, self._generation)
         for lines, from_ in ((chunk.lines[: chunk.before], origin), (chunk.lines[chunk.before :], later)):
             if lines:
                 haul.take(parser.feed(lines, self._row), self.names, from_, self._generation)
@@ -300,9 +297,3 @@ class Stream:
         haul.more = haul.more or chunk.more or not self._is_young()
         if tail.offset != start:
             haul.cursors[self.key] = self.cursor().dumps()
-
-
-def _reason(error: OSError) -> Unusable:
-    if isinstance(error, gzip.BadGzipFile):
-        return Unusable.CORRUPT
-    return Unusable.NOT_A_FILE if isinstance(error, NotRegularError) else Unusable.UNREADABLE

@@ -144,16 +144,16 @@ class WandbLog:
         for number, value in fields(message):
             if number == 1 and isinstance(value, bytes):
                 key, content = _item(value)
-                if type(content) is not dict:
-                    record[key] = content
-                elif "_type" not in content:
-                    record.update(flat({key: content}, out.tally, row, "."))
-                elif not self._media:  # a picture, a table, a histogram
-                    self._media = True
-                    out.tally.add(Unusable.NOT_A_SCALAR, row)
+                record.update(flat({key: content}, out.tally, row, "."))
             elif number == 2 and isinstance(value, bytes):
                 record.setdefault("_step", signed(dict(fields(value)).get(1, 0)))
-        return record
+        for kind in [key for key in record if key.endswith("._type")]:  # a picture, a table, a histogram
+            what = kind.removesuffix("_type")
+            record = {key: value for key, value in record.items() if not key.startswith(what)}
+            if not self._media:
+                self._media = True
+                out.tally.add(Unusable.NOT_A_SCALAR, row)
+        return dict(sorted(record.items()))  # its writer walks through a map, each time in another order
 
 
 def _text(raw: bytes) -> str:
@@ -185,4 +185,4 @@ def _stats(message: bytes) -> dict[str, Any]:
         elif number == 3 and isinstance(value, bytes):
             key, content = _item(value)
             record[SYSTEM + key] = content
-    return record
+    return dict(sorted(record.items()))
