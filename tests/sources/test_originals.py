@@ -31,9 +31,11 @@ CORPUS = Path(__file__).parents[3] / "shared" / "corpus" / "originals"
 EXPECTED: dict[str, Any] = json.loads((CORPUS / "expected.json").read_text()) if CORPUS.is_dir() else {}
 
 NOT_YET = {
-    "events.out.tfevents": "TensorBoard event files are read by no parser here yet",
-    ".wandb.gz": "W&B transaction logs are read by no parser here yet",
     "golden_values": "Megatron golden values are test fixtures in columns, written once; no run writes them live",
+}
+ELSEWHERE = {
+    "events.out.tfevents": "held against the originals in test_record_formats.py",
+    ".wandb.gz": "held against the originals in test_record_formats.py",
 }
 Row = dict[str, Any]
 Choice = Callable[[list[Row]], list[Row]]
@@ -121,6 +123,8 @@ def read() -> Callable[[str], list[Row]]:
 def test_a_log_has_the_rows_that_its_trainer_wrote(file: str, number: int, read: Callable[[str], list[Row]]) -> None:
     data = gzip.decompress((CORPUS / file).read_bytes())
     assert hashlib.sha256(data).hexdigest() == EXPECTED[file]["sha256"]
+    if elsewhere := next((why for mark, why in ELSEWHERE.items() if mark in file), None):
+        pytest.skip(elsewhere)
     try:
         found = read(file)
     except PermanentError as error:
@@ -161,6 +165,6 @@ def test_a_text_twin_of_a_json_log_has_its_rows(file: str) -> None:
 def test_every_format_of_the_corpus_has_a_rule_or_a_reason() -> None:
     for file, about in EXPECTED.items():
         for run in about.get("runs", ()):
-            listed = any(mark in file for mark in NOT_YET) or file.endswith(".csv.gz")
+            listed = any(mark in file for mark in (*NOT_YET, *ELSEWHERE)) or file.endswith(".csv.gz")
             kind = (file.split("/")[0], run["stream"])
             assert listed or kind in RULES or kind in SAMPLES_ONLY, file

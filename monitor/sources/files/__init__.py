@@ -11,12 +11,15 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol
 
-from monitor.sources.files import csvlog, hfstate, jsonl, text
+from monitor.sources.files import csvlog, hfstate, jsonl, text, tfevents, wandblog
+from monitor.sources.files.records import Framing
 from monitor.sources.files.rows import Parsed
 
 
 class Parser(Protocol):
-    """Turns lines into rows. `state()` is small JSON: a parser made from it continues as if it had seen all before.
+    """Turns lines (or records, see `Format`) into rows.
+
+    `state()` is small JSON: a parser made from it continues as if it had seen all before.
 
     splits_returns: whether a carriage return ends a line of this format.
     """
@@ -44,12 +47,21 @@ class Parser(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Format:
-    """recognise: whether complete lines from a file's beginning are of this format; make: a parser from a state."""
+    """recognise: whether complete lines from a file's beginning are of this format; make: a parser from a state.
+
+    records: for a format of records instead of lines, where they end; the parser is then fed records.
+    """
 
     recognise: Callable[[Sequence[bytes]], bool]
     make: Callable[[Mapping[str, Any]], Parser]
     anywhere: bool = False
     """Whether the first line that is recognised may come late in the file."""
+    records: Framing | None = None
+
+
+def _no_text(_: Sequence[bytes]) -> bool:
+    """What is not made of lines is never recognised by them."""
+    return False
 
 
 Formats = Mapping[str, Format]
@@ -59,6 +71,8 @@ PARSERS: dict[str, Format] = {
     "jsonl": Format(jsonl.recognise, jsonl.JsonLines),
     "csv": Format(csvlog.recognise, csvlog.CsvLog),
     "text": Format(text.recognise, text.TextLog, anywhere=True),
+    "tfevents": Format(_no_text, tfevents.EventLog, records=tfevents.FRAMING),
+    "wandb": Format(_no_text, wandblog.WandbLog, records=wandblog.FRAMING),
 }
 
 

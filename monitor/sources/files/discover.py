@@ -23,7 +23,11 @@ MAX_FILES = 100_000
 GRAIN_NS = 50_000_000
 """Time stamps of folders are this coarse at the most."""
 
-SUFFIXES = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".log", ".logs", ".txt", ".out", ".err")
+SUFFIXES = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".log", ".logs", ".txt", ".out", ".err", ".wandb")
+SEQUENCE = "events.out.tfevents"
+"""The family of a folder's event files: each start of a trainer writes one of its own, with the time in its name."""
+
+_EVENTS = re.compile(r".*tfevents\.(?P<time>\d{1,19})(?P<rest>(\..*)?)")
 _ROTATED = re.compile(r"(?P<base>.+)[.-](?P<number>\d{1,3}|\d{8}(?:[T_-]?\d{2,6})?(?:-\d+)?)")
 
 
@@ -179,6 +183,8 @@ def _walk(root: str, out: Scan) -> Iterator[os.DirEntry[str]]:
 def family_of(name: str) -> tuple[str, tuple[int, str, int]]:
     """Name of the file being written that `name` belongs to, and its age: `a.log.2.gz` → `a.log`, second oldest."""
     plain = name.removesuffix(".gz")
+    if events := _EVENTS.fullmatch(plain):
+        return SEQUENCE, (0, f"{events['time']:>020}{events['rest']}", 0)
     found = _ROTATED.fullmatch(plain)
     if found and found["base"].endswith(SUFFIXES):
         number = found["number"]
@@ -186,9 +192,17 @@ def family_of(name: str) -> tuple[str, tuple[int, str, int]]:
     return name, (2, "", 0)
 
 
+def is_sequence(path: str) -> bool:
+    """Whether each file of a family begins the run anew, so that `path` is no file but stands for all of them."""
+    return os.path.basename(path) == SEQUENCE
+
+
 def run_of(path: str, root: str) -> str:
-    """Run id of a file: its path below the watched root, without the suffix of its format."""
+    """Run id of a file: its path below the watched root without the suffix of its format; of event files the folder."""
     pure = PurePath(path)
+    if family_of(pure.name)[0] == SEQUENCE and pure.parent.name:
+        inside = "" if path == root else pure.parent.relative_to(root).as_posix()
+        return inside if inside not in ("", ".") else pure.parent.name
     relative = pure.name if path == root else pure.relative_to(root).as_posix()
     plain = relative.removesuffix(".gz")
     for suffix in SUFFIXES:

@@ -26,6 +26,7 @@ class Haul:
     lines: list[LogLine] = field(default_factory=list)
     cursors: dict[str, str] = field(default_factory=dict)
     totals: dict[str, int] = field(default_factory=dict)
+    finished: set[str] = field(default_factory=set)
     tally: Tally = field(default_factory=Tally)
     rows: int = 0
     more: bool = False
@@ -52,6 +53,8 @@ class Haul:
             self.lines.append(LogLine(run=names.run, row=row, text=encodable(text[:MAX_TEXT])))
         for run, total in parsed.totals.items():
             self.totals[names.of(run)] = total
+        if parsed.finished:
+            self.finished.add(names.run)
         self.tally.merge(parsed.tally)
 
     def batch(self, source: str, t_recv: float, *, detail: str = "") -> Batch:
@@ -62,7 +65,10 @@ class Haul:
             frames=tuple(self.frames),
             lines=tuple(self.lines),
             cursors=self.cursors,
-            facts={run: RunFacts(total_steps=total) for run, total in self.totals.items()},
+            facts={
+                run: RunFacts(total_steps=self.totals.get(run, -1), finished=run in self.finished)
+                for run in self.totals.keys() | self.finished
+            },
             counts=self.tally.counts,
             status=Status.ERROR if detail else Status.OK,
             detail=detail,

@@ -73,7 +73,7 @@ def _ticks(after: float, before: float) -> Iterator[float]:
 def _parts(parsed: Parsed, now: float) -> Iterator[tuple[Parsed, float]]:
     """Cut at gaps, at the bound of rows and at the bound of time; with each part the time at which it begins."""
     if not parsed.pieces:
-        yield Parsed(lines=parsed.lines, totals=parsed.totals), math.nan
+        yield Parsed(lines=parsed.lines, totals=parsed.totals, finished=parsed.finished), math.nan
         return
     row = np.concatenate([p.row for p in parsed.pieces])
     order = np.argsort(row, kind="stable")
@@ -95,9 +95,11 @@ def _parts(parsed: Parsed, now: float) -> Iterator[tuple[Parsed, float]]:
 
 
 def _slice(parsed: Parsed, low: int, high: int) -> Parsed:
-    """The part of rows low <= row < high; planned lengths go with the first."""
+    """The part of rows low <= row < high; planned lengths go with the first, the end of the run with the last."""
     out = Parsed(
-        totals=parsed.totals if low < 0 else {}, lines=[line for line in parsed.lines if low <= line[0] < high]
+        totals=parsed.totals if low < 0 else {},
+        lines=[line for line in parsed.lines if low <= line[0] < high],
+        finished=parsed.finished and high == 1 << 62,
     )
     for piece in parsed.pieces:
         a, b = np.searchsorted(piece.row, (low, high))

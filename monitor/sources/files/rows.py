@@ -58,6 +58,8 @@ class Unusable(StrEnum):
     NO_METRICS = "no_metrics"
     TOO_DEEP = "too_deep"
     LINE_TOO_LONG = "line_too_long"
+    NOT_A_SCALAR = "not_a_scalar"
+    RECORD_DAMAGED = "record_damaged"
     TORN_LINE = "torn_line"
     LOG_LINES_DROPPED = "log_lines_dropped"
     REPLACED = "file_replaced"
@@ -105,12 +107,16 @@ class Piece:
 
 @dataclass(slots=True)
 class Parsed:
-    """What a parser made of some lines. lines: (row, text) of what is no record. totals: run → planned last step."""
+    """What a parser made of some lines.
+
+    lines: (row, text) of what is no record. totals: run → planned last step. finished: the file says that it ends.
+    """
 
     pieces: list[Piece] = field(default_factory=list)
     lines: list[tuple[int, str]] = field(default_factory=list)
     tally: Tally = field(default_factory=Tally)
     totals: dict[str | None, int] = field(default_factory=dict)
+    finished: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,8 +146,8 @@ def schema_of(keys: tuple[str, ...]) -> Schema:
     return Schema(step, clock, sure, run, total, metrics, tuple(keys[i] for i in metrics))
 
 
-def flat(record: Mapping[str, Any], tally: Tally, row: int) -> dict[str, Any]:
-    """`record` with nested keys joined by "/"."""
+def flat(record: Mapping[str, Any], tally: Tally, row: int, between: str = "/") -> dict[str, Any]:
+    """`record` with nested keys joined by "/", or what else is to stand between them."""
     out: dict[str, Any] = {}
     stack: list[tuple[str, Any, int]] = [(str(k), v, 1) for k, v in reversed(list(record.items()))]
     while stack:
@@ -151,7 +157,7 @@ def flat(record: Mapping[str, Any], tally: Tally, row: int) -> dict[str, Any]:
         elif depth >= MAX_DEPTH:
             tally.add(Unusable.TOO_DEEP, row)
         else:
-            stack.extend((f"{key}/{k}", v, depth + 1) for k, v in reversed(list(value.items())))
+            stack.extend((f"{key}{between}{k}", v, depth + 1) for k, v in reversed(list(value.items())))
     return out
 
 

@@ -34,6 +34,8 @@ class Sniffer:
         tail.mark_seen()
         if not head:
             return ""
+        if name := next((n for n, f in PARSERS.items() if f.records is not None and f.records.opens(head)), ""):
+            return name
         begin = head[:BINARY_BYTES].strip(b"\0")
         if begin.count(0) * STRAY > len(begin) or not _is_text(head):
             return self._refuse(Unusable.BINARY, tally)

@@ -13,11 +13,12 @@ import os
 from detectors.types import Origin
 from monitor.sources.files import Formats, Parser
 from monitor.sources.files.cursor import Cursor
-from monitor.sources.files.discover import Member, family, newcomer, settled, younger
+from monitor.sources.files.discover import Member, family, is_sequence, newcomer, settled, younger
 from monitor.sources.files.haul import Haul, Names
 from monitor.sources.files.origins import Origins
+from monitor.sources.files.portion import note, take
 from monitor.sources.files.position import Check, Position
-from monitor.sources.files.rows import Unusable
+from monitor.sources.files.rows import Parsed, Unusable
 from monitor.sources.files.sniff import Sniffer, reason_of, skip_known
 from monitor.sources.files.tailer import READ_BYTES, Tail, open_at
 
@@ -79,6 +80,11 @@ class Stream:
         if self._tail is not None:
             return self._tail.position
         return self._resume.position if self._resume is not None else None
+
+    @property
+    def _written(self) -> str:
+        """The file that is being written, as far as its name tells: where each has its own, the youngest."""
+        return self.members[-1].path if self.members and is_sequence(self.path) else self.path
 
     def has(self, path: str) -> bool:
         """Whether `path` is the file that is being read, or one that was read to its end, under whatever name."""
@@ -153,7 +159,7 @@ class Stream:
     def _open(self, haul: Haul) -> bool:
         """Open the file to begin or go on with; whether there is one."""
         if self._parked is not None:
-            status = os.stat(self.path)
+            status = os.stat(self._written)
             if (status.st_ino, status.st_size, status.st_mtime_ns) == self._parked:
                 return False
             self._parked = None
@@ -247,7 +253,7 @@ class Stream:
         """Whether the open file is the one at the run's path, or nothing is there."""
         assert self._tail is not None
         try:
-            status = os.stat(self.path)
+            status = os.stat(self._written)
         except OSError:
             return True
         return (status.st_dev, status.st_ino) == (self._tail.device, self._tail.inode)
@@ -265,9 +271,12 @@ class Stream:
             return True
         self.members = settled(self.path) or self.members
         following = younger(self.members, tail.inode)
-        anew = tail.status().st_nlink == 0 and len(self.members) == 1
+        sequence = is_sequence(self.path)
+        anew = sequence or (tail.status().st_nlink == 0 and len(self.members) == 1)
+        if following is None or (sequence and following.inode in self.past):
+            return False
         torn, past = tail.torn() and not tail.compressed, tail.position
-        if following is None or not self._enter(following):
+        if not self._enter(following):
             return False
         self._past = (*self._past, past)[-MAX_PAST:]
         if torn:
@@ -284,9 +293,8 @@ class Stream:
         if not start and (copy := newcomer(settled(self.path), tail.inode, self._elders)) is not None:
             haul.more = self._enter(copy) or haul.more  # copied and truncated before we had read any of it
             return
-        chunk = tail.read(boundary=boundary, returns=parser.splits_returns, final=tail.compressed, budget=budget)
-        for index in chunk.long_lines:
-            haul.tally.add(Unusable.LINE_TOO_LONG, self._row + index)
+        chunk = take(tail, parser, boundary=boundary, final=tail.compressed, budget=budget)
+        haul.take(note(chunk, self._row, Parsed()), self.names, origin, self._generation)
         for lines, from_ in ((chunk.lines[: chunk.before], origin), (chunk.lines[chunk.before :], later)):
             if lines:
                 haul.take(parser.feed(lines, self._row), self.names, from_, self._generation)

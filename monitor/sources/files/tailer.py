@@ -15,10 +15,12 @@ import hashlib
 import os
 import stat
 import zlib
-from dataclasses import dataclass
+from bisect import bisect_left
+from dataclasses import dataclass, field
 
 from monitor.sources.files.lines import last_end, next_end, split
 from monitor.sources.files.position import Check, Position
+from monitor.sources.files.records import Framing, Place
 
 HEAD_BYTES = 1024
 TAIL_BYTES = 256
@@ -30,16 +32,19 @@ BOM = b"\xef\xbb\xbf"
 
 @dataclass(slots=True)
 class Chunk:
-    """Complete lines without their newline. before: how many of them begin before the asked boundary.
+    """Complete lines without their newline, or records. before: how many of them begin before the asked boundary.
 
     long_lines: indices (counted in physical lines) at which a line was too long; it is not in `lines` but an empty
-    line stands in its place. more: there was more to read.
+    line stands in its place. more: there was more to read. damaged: index → byte in the file, of records that an empty
+    one stands for. torn: a finished file ends inside a record.
     """
 
     lines: list[bytes]
     before: int
     long_lines: list[int]
     more: bool
+    damaged: dict[int, int] = field(default_factory=dict)
+    torn: bool = False
 
 
 class NotRegularError(OSError):
@@ -194,6 +199,24 @@ class Tail:
         self._advance(data, len(data) if self._skipping else cut)
         return chunk
 
+    def records(self, framing: Framing, *, boundary: int = 0, final: bool = False, budget: int = READ_BYTES) -> Chunk:
+        """The next complete records; parameters as of `read`."""
+        status = self.status()
+        data = self.pread(budget, self.offset)
+        full = len(data) == budget
+        size = max(self.offset + len(data), self.size() if full or not self.compressed else 0)
+        place = Place(self.offset, size, self.max_line_bytes, final and not full, self._skipping)
+        cut = framing.cut(data, place)
+        if not cut.end and full and budget <= self.max_line_bytes:  # a long record, but not too long: look further
+            return self.records(framing, boundary=boundary, final=final, budget=budget + self.max_line_bytes)
+        self._fresh = None if full and cut.end else (status.st_size, status.st_mtime_ns)
+        chunk = Chunk(cut.records, bisect_left(cut.starts, boundary - self.offset), cut.too_long, full and cut.end > 0)
+        chunk.damaged = {i: self.offset + cut.starts[i] for i in cut.damaged}
+        chunk.torn = place.final and cut.end < len(data)
+        self._skipping = cut.skipping
+        self._advance(data, len(data) if place.final else cut.end)
+        return chunk
+
     def torn(self) -> bool:
         """Whether the file ends in a line that has no newline; it is then taken as read."""
         rest = self.size() - self.offset if not self.compressed else 0
@@ -230,9 +253,11 @@ class Tail:
             size = min(HEAD_BYTES, self.offset + consumed)
             head = data[:size] if self.offset == 0 else self.pread(size, 0)
             self._head, self._head_bytes = _hash(head), len(head)
-        before = b""
+        before, after = b"", b""
         if consumed < TAIL_BYTES and self.offset:
             start = max(0, self.offset - (TAIL_BYTES - consumed))
             before = self.pread(self.offset - start, start)
-        self._tail = _hash((before + data[max(0, consumed - TAIL_BYTES) : consumed])[-TAIL_BYTES:])
+        if (skipped := consumed - len(data)) > 0:  # a long record is left out without being read
+            after = self.pread(min(skipped, TAIL_BYTES), self.offset + max(len(data), consumed - TAIL_BYTES))
+        self._tail = _hash((before + data[max(0, consumed - TAIL_BYTES) : consumed] + after)[-TAIL_BYTES:])
         self.offset += consumed

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from monitor.errors import PermanentError
 from monitor.sources.files import PARSERS, Formats
+from monitor.sources.files.portion import note, take
 from monitor.sources.files.rows import Parsed, Tally, Unusable
 from monitor.sources.files.sniff import Sniffer
 from monitor.sources.files.tailer import Tail
@@ -49,11 +50,10 @@ class Whole:
         try:
             more = True
             while more:
-                chunk = self._tail.read(returns=parser.splits_returns, final=True, budget=CHUNK_BYTES)
+                chunk = take(self._tail, parser, final=True, budget=CHUNK_BYTES)
                 more = chunk.more
                 parsed = parser.feed(chunk.lines, self.lines)
-                for index in chunk.long_lines:
-                    parsed.tally.add(Unusable.LINE_TOO_LONG, self.lines + index)
+                note(chunk, self.lines, parsed)
                 self.lines += len(chunk.lines)
                 self.tally.merge(parsed.tally)
                 yield parsed
