@@ -46,7 +46,7 @@ class Price:
 
 
 # As published; where a cache price is not, the usual factors on the input price: 2 for a 1 h write, 0.1 for a read.
-# An id that is not here costs an unknown amount: `price_known` says so.
+# An id that is not here costs an unknown amount: its answers are counted in `unpriced`.
 PRICES: Mapping[str, Price] = MappingProxyType(
     {
         "claude-opus-5-5": Price(input=4.0, output=20.0, write=8.0, read=0.20),
@@ -162,11 +162,6 @@ class ClaudeAnalyst:
             max_retries=0,
             open_telemetry=False,
         )
-
-
-def price_known(model: str) -> bool:
-    """Whether answers of a model can be priced."""
-    return model in PRICES
 
 
 def cost(price: Price, usage: Usage) -> float:

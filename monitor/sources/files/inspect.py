@@ -47,7 +47,7 @@ class RunSummary:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Summary:
-    """One file. problems: reason → (how many, first line, from 1). generations: 1 for a file on its own."""
+    """One file. problems: reason → (how many, first line, from 1)."""
 
     path: str
     format: str
@@ -55,7 +55,6 @@ class Summary:
     log_lines: int
     runs: tuple[RunSummary, ...]
     problems: dict[str, tuple[int, int]]
-    generations: int = 1
 
 
 @dataclass(slots=True)
