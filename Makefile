@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: demo check test test-real soak lock bench-latency bench-idle bench-backtest clean
+.PHONY: demo check test test-real soak schema lock bench-latency bench-idle bench-backtest clean
 
 demo: $(READY)
 	@$(BIN)/runwarden demo
@@ -39,6 +39,10 @@ $(READY): requirements.lock pyproject.toml
 	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $(READY)
+
+# What editors check a configuration by.
+schema: $(READY)
+	$(BIN)/python -m monitor.config > config/schema.json
 
 # The lock holds versions and hashes for every platform, and no download addresses.
 lock:

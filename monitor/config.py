@@ -13,13 +13,14 @@ import os
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Literal, Self
+from typing import TYPE_CHECKING, Literal, Self
 
 from pydantic import ConfigDict, Field, ValidationError, model_validator
 
-from monitor.fields import AbsolutePath, ChannelId, Glob, Listen, ListenHere, ModelId, Regex, Secret, Url, repeated
-from monitor.section import Section
-from monitor.source_sections import PrometheusSection
+import sinks
+from monitor import sources
+from monitor.fields import AbsolutePath, Listen, ListenHere, ModelId, Secret, Url, repeated
+from monitor.section import Section, with_kinds
 from monitor.yamlfile import ConfigError, Document, Problem, explain, read_document
 
 __all__ = ["Config", "ConfigError", "Problem", "default", "json_schema", "load"]
@@ -27,48 +28,10 @@ __all__ = ["Config", "ConfigError", "Problem", "default", "json_schema", "load"]
 MAX_SOCKET_PATH = 107  # bytes in sockaddr_un, less the closing NUL
 
 
-class LinePattern(Section):
-    """Lines of text that no known trainer writes, by a regular expression with named groups."""
-
-    name: str = Field(pattern=r"^[A-Za-z0-9_.-]{1,64}$", description="What it is called in messages; unique.")
-    regex: Regex = Field(
-        description="RE2 expression with named groups: step, t, total; all others are metrics. Try: inspect --pattern."
-    )
-
-
-class FilesSource(Section):
-    """Metrics and logs in files, followed as they grow."""
-
-    paths: tuple[Glob, ...] = Field(
-        min_length=1, max_length=1000, description="Files, folders (searched below) and glob patterns; no '..'."
-    )
-    name: str = Field(
-        default="files",
-        pattern=r"^[A-Za-z0-9_.-]{1,64}$",
-        description="Name in metrics and messages; what was read is remembered under it. Unique among the sources.",
-    )
-    poll_s: float = Field(default=0.25, ge=0.01, le=10, description="Seconds between two looks at the files.")
-    max_line_bytes: int = Field(
-        default=1 << 20, ge=1024, le=1 << 26, description="Longer lines are skipped and counted (bytes, default 1 MiB)."
-    )
-    patterns: tuple[LinePattern, ...] = Field(
-        default=(), max_length=50, description="Tried on lines of text before the patterns of the known trainers."
-    )
-
-    @model_validator(mode="after")
-    def _each_pattern_once(self) -> Self:
-        if twice := repeated([pattern.name for pattern in self.patterns]):
-            raise ValueError(f"has two patterns named {twice!r}; give one of them another `name`")
-        return self
-
-
-class SourceItem(Section):
+class _SourceItem(Section):
     """One source: exactly one key, its kind."""
 
     model_config = ConfigDict(json_schema_extra={"minProperties": 1, "maxProperties": 1})
-
-    files: FilesSource | None = Field(default=None, description="Follow files.")
-    prometheus: PrometheusSection | None = Field(default=None, description="Poll a Prometheus server.")
 
     @model_validator(mode="after")
     def _one_kind(self) -> Self:
@@ -82,39 +45,36 @@ class SourceItem(Section):
         return next(iter(self.model_fields_set))
 
     @property
-    def name(self) -> str:
-        """The name of the source that is set."""
-        return str(getattr(self, self.kind).name)
+    def section(self) -> sources.SourceSection:
+        """What stands below it."""
+        found: sources.SourceSection = getattr(self, self.kind)
+        return found
 
 
-class TerminalSink(Section):
-    """Pages as text on the standard output."""
-
-
-class SlackSink(Section):
-    """Pages as messages in one channel, edited as the incident goes on."""
-
-    channel: ChannelId = Field(description="Id of the channel, such as C0123456789.")
-    token: Secret = Field(description="Bot token (xoxb-…) with the scopes chat:write, files:write, channels:history.")
-    base_url: Url = Field(default="https://slack.com/api/", description="Where the Slack API is.")
-    timeout_s: float = Field(
-        default=30.0, gt=0, le=300, description="Seconds one delivery may take before it is tried again."
-    )
-
-
-class Sinks(Section):
+class _Sinks(Section):
     """Where pages go: all of these."""
 
     model_config = ConfigDict(json_schema_extra={"minProperties": 1})
 
-    terminal: TerminalSink | None = Field(default=None, description="Standard output.")
-    slack: SlackSink | None = Field(default=None, description="A Slack channel.")
-
     @model_validator(mode="after")
     def _somewhere(self) -> Self:
-        if not self.model_fields_set:
+        if not self.sections:
             raise ValueError(f"must name at least one; allowed: {', '.join(type(self).model_fields)}")
         return self
+
+    @property
+    def sections(self) -> dict[str, Section]:
+        """What is set, by the name of the sink."""
+        named = {name: getattr(self, name) for name in type(self).model_fields if name in self.model_fields_set}
+        return {name: section for name, section in named.items() if section is not None}
+
+
+if TYPE_CHECKING:
+    SourceItem = _SourceItem
+    Sinks = _Sinks
+else:
+    SourceItem = with_kinds(_SourceItem, sources.params())
+    Sinks = with_kinds(_Sinks, sinks.params())
 
 
 class Claude(Section):
@@ -218,7 +178,7 @@ class Config(Section):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        if twice := repeated([source.name for source in self.sources]):
+        if twice := repeated([source.section.name for source in self.sources]):
             raise ValueError(f"has two sources named {twice!r}; give one of them another `name`")
         if len(os.fsencode(self.control_socket)) > MAX_SOCKET_PATH:
             raise ValueError(

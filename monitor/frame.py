@@ -1,14 +1,16 @@
 """What a source yields: rows of metrics (`Frame`), raw log lines, and how far it has read (`Batch`).
 
 A frame is dense: every column has a value in every row, so NaN and Inf are always values that the trainer wrote. Rows
-with other keys go into another frame of the same batch; `row` says how the rows of one run interleave.
+with other keys go into another frame of the same batch; `row` says how the rows of one run interleave. `Source` is the
+protocol of those who yield batches.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -80,3 +82,20 @@ class Batch:
     status: Status = Status.OK
     detail: str = ""
     at_head: bool = True
+
+
+class Source(Protocol):
+    """Where rows come from. Safe to abandon at any await; everything it holds is let go within 5 s."""
+
+    name: str
+
+    def batches(self, cursors: Mapping[str, str]) -> AsyncIterator[Batch]:
+        """Yield batches for ever, beginning after the committed cursors; at least one per poll, even if empty.
+
+        Raises TransientError and PermanentError for trouble that is its own.
+        """
+        ...
+
+    def committed(self, batch: Batch) -> None:
+        """Told when a batch of `batches` is durable with all that it caused: now a sender may hear so."""
+        ...

@@ -1,24 +1,12 @@
-"""The protocols that adapters fulfil."""
+"""The protocols that analysts and sinks fulfil; that of sources is in `monitor.frame`."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
 from typing import Protocol
 
 from monitor.analysis.hypothesis import Answer
 from monitor.evidence import Evidence
-from monitor.frame import Batch
 from monitor.page import Page, Receipt
-
-
-class Source(Protocol):
-    """Where rows come from. Safe to abandon at any await."""
-
-    name: str
-
-    def batches(self, cursors: Mapping[str, str]) -> AsyncIterator[Batch]:
-        """Yield batches for ever, beginning after the committed cursors; at least one per poll, even if empty."""
-        ...
 
 
 class Analyst(Protocol):

@@ -22,11 +22,10 @@ from monitor import notify
 from monitor.engine import Step
 from monitor.errors import PermanentError, TransientError
 from monitor.explain import Explainer
-from monitor.frame import Batch, Status
+from monitor.frame import Batch, Source, Status
 from monitor.incidents import Transition
 from monitor.metrics import Metrics
 from monitor.outbox import Worker
-from monitor.ports import Source
 from monitor.state import State
 
 log = logging.getLogger(__name__)
@@ -76,7 +75,7 @@ class Daemon:
     ) -> None:
         self._state = state
         self._explainer = explainer
-        self._sources = sources
+        self._sources = {source.name: source for source in sources}
         self._workers = workers
         self._metrics = metrics
         self._retention = retention
@@ -104,11 +103,11 @@ class Daemon:
     @property
     def source_names(self) -> list[str]:
         """Names of all sources."""
-        return [source.name for source in self._sources]
+        return list(self._sources)
 
     async def run(self, feed_every_s: float | None) -> None:
         """Run until `stop`; raises what ended the ingest if that was not asked for. feed_every_s: of the watchdog."""
-        reading = [asyncio.create_task(self._read(s), name=f"source {s.name}") for s in self._sources]
+        reading = [asyncio.create_task(self._read(s), name=f"source {s.name}") for s in self._sources.values()]
         ingest = asyncio.create_task(self._ingest(), name="ingest")
         others = [asyncio.create_task(_persist("outbox", worker.run)) for worker in self._workers]
         others.append(asyncio.create_task(_persist("prune", self._prune)))
@@ -193,6 +192,7 @@ class Daemon:
         self.health.store = ""
         self.health.progress = time.monotonic()
         self.health.heard.add(batch.source)
+        self._sources[batch.source].committed(batch)
         if batch.status is Status.ERROR:
             self.health.trouble[batch.source] = batch.detail
         else:

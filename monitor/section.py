@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, model_validator
+from pydantic import BaseModel, ConfigDict, Field, create_model, model_validator
 
 from monitor.yamlfile import section_of
 
@@ -21,3 +22,12 @@ class Section(BaseModel):
             return data
         sections = {name for name, f in cls.model_fields.items() if section_of(f.annotation)}
         return {k: {} if v is None and k in sections else v for k, v in data.items()}
+
+
+def with_kinds(base: type[Section], kinds: Mapping[str, type[Section]]) -> Any:
+    """`base` with an optional key for each kind, so that a registry is the only list of kinds."""
+    fields: dict[str, Any] = {
+        kind: (section | None, Field(default=None, description=(section.__doc__ or "").partition("\n")[0]))
+        for kind, section in kinds.items()
+    }
+    return create_model(base.__name__, __base__=base, __module__=base.__module__, __doc__=base.__doc__, **fields)

@@ -19,28 +19,25 @@ from aiohttp.web import AppRunner
 
 import sinks
 from detectors import Suite
-from monitor import control, notify
+from monitor import control, notify, sources
 from monitor.backtest import episodes, record, series_name
 from monitor.config import Config
 from monitor.desk import Desk
 from monitor.engine import AttemptStart, Engine, EngineSettings
 from monitor.errors import PermanentError
 from monitor.explain import Explainer, Patience
+from monitor.frame import Source
 from monitor.incidents import Book
 from monitor.ledger import Ledger
 from monitor.metrics import Metrics
 from monitor.outbox import Worker
-from monitor.ports import Analyst, Sink, Source
+from monitor.ports import Analyst, Sink
 from monitor.reader import Reader
 from monitor.runtime import Daemon, Retention
-from monitor.source_sections import PrometheusSection
-from monitor.sources.files import PARSERS, only_patterns, with_patterns
-from monitor.sources.files.discover import expand, scan
+from monitor.sources.files import PARSERS, only_patterns
+from monitor.sources.files.discover import scan
 from monitor.sources.files.inspect import Summary, inspect_file, rows
 from monitor.sources.files.replay import read_file
-from monitor.sources.files.source import FileSource
-from monitor.sources.prometheus import Plan, PrometheusSource, authorization
-from monitor.sources.prometheus_rows import Query
 from monitor.state import State
 from monitor.status import StatusView
 from monitor.store import Store, StoreError
@@ -104,55 +101,12 @@ def recorded_rows(path: str, regexes: Sequence[str] = ()) -> Iterator[dict[str, 
 
 def source_of(config: Config) -> list[Source]:
     """The configured sources."""
-    found: list[Source] = []
-    for item in config.sources:
-        if item.files is not None:
-            f = item.files
-            # One source for each path: trouble with one says nothing of the runs below another. Run ids are relative
-            # to what all paths have in common, so that two files of one name stay two runs.
-            paths = [p for p in dict.fromkeys(f.paths) if not any(p.startswith(f"{o}/") for o in f.paths)]
-            home = os.path.commonpath(expand(p)[0] for p in paths) if len(paths) > 1 else None
-            formats = with_patterns([p.regex for p in f.patterns])
-            found += [
-                FileSource(
-                    f"{f.name}:{path}",
-                    [path],
-                    poll_s=f.poll_s,
-                    max_line_bytes=f.max_line_bytes,
-                    home=home,
-                    formats=formats,
-                )
-                for path in paths
-            ]
-        elif item.prometheus is not None:
-            found.append(_prometheus(item.prometheus))
-    return found
-
-
-def _prometheus(section: PrometheusSection) -> Source:
-    token, password = (s.get_secret_value() if s else "" for s in (section.token, section.password))
-    plan = Plan(
-        url=section.url,
-        queries=tuple(Query(**query.model_dump()) for query in section.queries),
-        authorization=authorization(token, section.username or "", password),
-        step_metric=section.step_metric,
-        poll_s=section.poll_s,
-        lookback_s=section.lookback_s,
-        late_s=section.late_s,
-        timeout_s=section.timeout_s,
-        max_series=section.max_series,
-    )
-    return PrometheusSource(section.name, plan)
+    return [source for item in config.sources for source in sources.create(item.kind, item.section)]
 
 
 def sinks_of(config: Config) -> list[Sink]:
     """The configured sinks."""
-    found = []
-    for name in config.sinks.model_fields_set:
-        section = getattr(config.sinks, name)
-        if section is not None:
-            found.append(sinks.create(name, section.model_dump()))
-    return found
+    return [sinks.create(name, section) for name, section in config.sinks.sections.items()]
 
 
 def analyst_of(config: Config) -> Analyst | None:

@@ -1,6 +1,6 @@
 """Destinations of pages: one file per destination, over one renderer.
 
-A sink module offers `Params` (what a configuration may say), `create(params)` and a class that fulfils
+A sink module offers `Params` (its section of the configuration), `create(params)` and a class that fulfils
 `monitor.ports.Sink`. To add one: its file and its line here.
 """
 
@@ -11,6 +11,7 @@ from importlib import import_module
 from typing import cast
 
 from monitor.ports import Sink
+from monitor.section import Section
 
 REGISTRY: Mapping[str, str] = {
     "terminal": "sinks.terminal",
@@ -18,7 +19,11 @@ REGISTRY: Mapping[str, str] = {
 }
 
 
-def create(name: str, params: Mapping[str, object]) -> Sink:
-    """Make the sink `name`, secrets in `params` resolved. Raises KeyError or pydantic's ValidationError."""
-    module = import_module(REGISTRY[name])
-    return cast("Sink", module.create(module.Params.model_validate(params)))
+def params() -> dict[str, type[Section]]:
+    """The section of each sink."""
+    return {name: import_module(module).Params for name, module in REGISTRY.items()}
+
+
+def create(name: str, section: Section) -> Sink:
+    """Make the sink `name`. Raises KeyError."""
+    return cast("Sink", import_module(REGISTRY[name]).create(section))

@@ -14,15 +14,16 @@ import json
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator
+from pydantic import Field
 
 from monitor.errors import PermanentError, TransientError
+from monitor.fields import ChannelId, Secret, Url
 from monitor.page import Page, Receipt
+from monitor.section import Section
 from sinks.message import ID, compose, note_text
 from sinks.render import fallback, slack, slack_note
-from sinks.slack_api import LOOPBACK, SlackApi, Text
+from sinks.slack_api import SlackApi, Text
 from sinks.slack_errors import CallError
 from sinks.untrusted import clean
 
@@ -34,25 +35,15 @@ _GONE = frozenset({"message_not_found", "cant_update_message"})  # deleted, or f
 _CLOSED = frozenset({"edit_window_closed"})  # the workspace forbids edits: the thread has to do
 
 
-class Params(BaseModel):
-    """channel: its id, as names can change. token: the bot token, already read from where the configuration says."""
+class Params(Section):
+    """Pages as messages in one channel, edited as the incident goes on."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
-
-    channel: str = Field(
-        pattern=r"^[CGD][A-Z0-9]{5,20}$", description="channel id, at the foot of the channel's details"
+    channel: ChannelId = Field(description="Id of the channel, such as C0123456789.")
+    token: Secret = Field(description="Bot token (xoxb-…) with the scopes chat:write, files:write, channels:history.")
+    base_url: Url = Field(default=PUBLIC, description="Where the Slack API is.")
+    timeout_s: float = Field(
+        default=30.0, gt=0, le=300, description="Seconds one delivery may take before it is tried again."
     )
-    token: SecretStr = Field(min_length=1)
-    base_url: str = PUBLIC
-    timeout_s: float = Field(default=20.0, gt=0, le=300)
-
-    @field_validator("base_url")
-    @classmethod
-    def _is_safe(cls, url: str) -> str:
-        parts = urlsplit(url)
-        if parts.scheme != "https" and not (parts.scheme == "http" and parts.hostname in LOOPBACK):
-            raise ValueError("must be https (http only on loopback): the token travels with every call")
-        return url
 
 
 def create(params: Params) -> SlackSink:

@@ -10,10 +10,9 @@ import asyncio
 import sys
 from typing import TextIO
 
-from pydantic import BaseModel, ConfigDict
-
 from monitor.errors import PermanentError
 from monitor.page import Page, Receipt
+from monitor.section import Section
 from sinks.message import compose, digests, note_text
 from sinks.render import WIDTH, edited, noted, terminal
 
@@ -21,10 +20,8 @@ _NEWS = ("marker", "headline", "hypothesis")
 _ASCII = str.maketrans({"─": "-", "✓": "+", "✗": "x", "…": "~"})
 
 
-class Params(BaseModel):
-    """What a configuration may say about this sink: nothing."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
+class Params(Section):
+    """Pages as text on the standard output."""
 
 
 def create(params: Params) -> TerminalSink:  # noqa: ARG001  (every sink is made from its params)

@@ -55,7 +55,7 @@ def _serve(config: Config) -> int:
     from monitor.store import StoreError  # noqa: PLC0415
 
     def started(addresses: wiring.Addresses) -> None:
-        sinks = ", ".join(sorted(config.sinks.model_fields_set))
+        sinks = ", ".join(sorted(config.sinks.sections))
         print(f"runwarden: pages go to {sinks}; state in {config.state_dir}", file=sys.stderr)
         if addresses.status:
             print(f"runwarden: status page {addresses.status}", file=sys.stderr)

@@ -19,8 +19,8 @@ from aiohttp import ClientError, ClientSession, web
 from detectors.types import Origin
 from monitor.errors import TransientError
 from monitor.frame import Batch, Status
-from monitor.sources.prometheus import Plan, PrometheusSource
-from monitor.sources.prometheus_rows import Query
+from monitor.sources.prometheus.rows import Query
+from monitor.sources.prometheus.source import Plan, PrometheusSource
 
 pytestmark = pytest.mark.real
 

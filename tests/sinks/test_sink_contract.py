@@ -17,7 +17,8 @@ from sample_pages import NASTY, NOTICE, OPEN, RESOLVED, WORSE, hostile
 
 from monitor.page import Receipt
 from monitor.ports import Sink
-from sinks import REGISTRY, create
+from monitor.section import Section
+from sinks import REGISTRY, create, params
 from sinks.slack import SlackSink
 from sinks.terminal import TerminalSink
 
@@ -158,27 +159,32 @@ def test_closing_twice_does_no_harm(name: str) -> None:
     at(name, story)
 
 
+def made(name: str, value: dict[str, Any]) -> Sink:
+    """The sink of a section as the configuration reads it."""
+    return create(name, params()[name].model_validate(value, context={"environ": {"TOKEN": TOKEN}}))
+
+
 def test_sinks_are_made_by_name_from_checked_params() -> None:
-    assert create("terminal", {}).name == "terminal"
-    assert create("slack", {"channel": CHANNEL, "token": TOKEN}).name == "slack"
+    assert made("terminal", {}).name == "terminal"
+    assert made("slack", {"channel": CHANNEL, "token": {"env": "TOKEN"}}).name == "slack"
     with pytest.raises(KeyError):
-        create("pigeon", {})
+        create("pigeon", Section())
     with pytest.raises(ValidationError, match="extra"):
-        create("terminal", {"colour": "red"})
+        made("terminal", {"colour": "red"})
 
 
 @pytest.mark.parametrize(
-    ("params", "complaint"),
+    ("value", "complaint"),
     [
-        ({"channel": "#ops", "token": TOKEN}, "channel"),
+        ({"channel": "#ops", "token": {"env": "TOKEN"}}, "channel"),
         ({"channel": CHANNEL}, "token"),
-        ({"token": TOKEN}, "channel"),
-        ({"channel": CHANNEL, "token": TOKEN, "base_url": "http://slack.example/api/"}, "https"),
-        ({"channel": CHANNEL, "token": TOKEN, "timeout_s": 0}, "timeout_s"),
-        ({"channel": CHANNEL, "token": TOKEN, "colour": "red"}, "colour"),
+        ({"token": {"env": "TOKEN"}}, "channel"),
+        ({"channel": CHANNEL, "token": {"env": "TOKEN"}, "base_url": "http://slack.example/api/"}, "https"),
+        ({"channel": CHANNEL, "token": {"env": "TOKEN"}, "timeout_s": 0}, "timeout_s"),
+        ({"channel": CHANNEL, "token": {"env": "TOKEN"}, "colour": "red"}, "colour"),
     ],
 )
-def test_slack_params_are_refused_without_repeating_the_token(params: dict[str, Any], complaint: str) -> None:
+def test_slack_params_are_refused_without_repeating_the_token(value: dict[str, Any], complaint: str) -> None:
     with pytest.raises(ValidationError, match=complaint) as refused:
-        create("slack", params)
+        made("slack", value)
     assert TOKEN not in str(refused.value)

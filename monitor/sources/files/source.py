@@ -36,7 +36,7 @@ GONE_S = 60.0
 
 
 class FileSource:
-    """Watches files and folders. Implements `monitor.ports.Source`."""
+    """Watches files and folders. Implements `monitor.frame.Source`."""
 
     def __init__(
         self,
@@ -78,6 +78,9 @@ class FileSource:
                     await self._sleep(self._poll_s)
         finally:
             watch.close()
+
+    def committed(self, batch: Batch) -> None:
+        """Nobody waits for it."""
 
 
 class Found(NamedTuple):

@@ -16,7 +16,7 @@ import numpy as np
 
 from detectors.types import Origin
 from monitor.frame import Frame
-from monitor.sources.prometheus_api import Series
+from monitor.sources.prometheus.api import Series
 
 MAX_RUNS = 20_000
 MAX_NAME = 200

@@ -22,8 +22,8 @@ from dataclasses import dataclass, replace
 import aiohttp
 
 from monitor.frame import Batch, LogLine, Status
-from monitor.sources.prometheus_api import Api, RefusedError, Series, TooMuchError
-from monitor.sources.prometheus_rows import HEAD, Columns, Query, Runs, Unusable, Window
+from monitor.sources.prometheus.api import Api, RefusedError, Series, TooMuchError
+from monitor.sources.prometheus.rows import HEAD, Columns, Query, Runs, Unusable, Window
 
 MAX_SAMPLES = 200_000
 MAX_SPAN_MS = 10_000_000  # below 11,000 points of a series that is scraped every second
@@ -57,7 +57,7 @@ def authorization(token: str = "", username: str = "", password: str = "") -> st
 
 
 class PrometheusSource:
-    """Polls one server. Implements `monitor.ports.Source`."""
+    """Polls one server. Implements `monitor.frame.Source`."""
 
     def __init__(
         self,
@@ -85,6 +85,9 @@ class PrometheusSource:
                 yield replace(batch, t_recv=self._clock())
                 if batch.at_head:
                     await self._sleep(plan.poll_s)
+
+    def committed(self, batch: Batch) -> None:
+        """Nobody waits for it."""
 
 
 class Reading:

@@ -1,4 +1,4 @@
-"""The parts of the configuration that say what is read from services."""
+"""What the configuration says about a Prometheus server, and the source that is made of it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ from urllib.parse import urlsplit
 from pydantic import Field, model_validator
 
 from monitor.fields import PlainUrl, Secret
+from monitor.frame import Source
 from monitor.section import Section
+from monitor.sources import SourceSection, named
 from monitor.web.address import is_loopback
 
 LABEL = r"^[a-zA-Z_][a-zA-Z0-9_]{0,127}$"
@@ -33,16 +35,12 @@ class PrometheusQuery(Section):
     )
 
 
-class PrometheusSection(Section):
+class Params(SourceSection):
     """Samples of a Prometheus server, as they were scraped. Runs are called NAME/VALUE-OF-THE-LABEL."""
 
     url: PlainUrl = Field(description="What stands before /api/v1; https if there is a token or a password.")
     queries: tuple[PrometheusQuery, ...] = Field(min_length=1, max_length=50, description="What is read.")
-    name: str = Field(
-        default="prometheus",
-        pattern=r"^[A-Za-z0-9_.-]{1,64}$",
-        description="Name in metrics and messages; what was read is remembered under it. Unique among the sources.",
-    )
+    name: str = named("prometheus")
     poll_s: float = Field(
         default=15.0, ge=0.1, le=20, description="Seconds between two polls; more would starve the watchdog."
     )
@@ -77,3 +75,23 @@ class PrometheusSection(Section):
         if secret and parts.scheme == "http" and not is_loopback(parts.hostname or ""):
             raise ValueError("must have a url with https:// to send a token or a password")
         return self
+
+
+def create(params: Params) -> list[Source]:
+    """One source for the server."""
+    from monitor.sources.prometheus.rows import Query  # aiohttp: only what is configured  # noqa: PLC0415
+    from monitor.sources.prometheus.source import Plan, PrometheusSource, authorization  # noqa: PLC0415
+
+    token, password = (s.get_secret_value() if s else "" for s in (params.token, params.password))
+    plan = Plan(
+        url=params.url,
+        queries=tuple(Query(**query.model_dump()) for query in params.queries),
+        authorization=authorization(token, params.username or "", password),
+        step_metric=params.step_metric,
+        poll_s=params.poll_s,
+        lookback_s=params.lookback_s,
+        late_s=params.late_s,
+        timeout_s=params.timeout_s,
+        max_series=params.max_series,
+    )
+    return [PrometheusSource(params.name, plan)]

@@ -1,0 +1,1 @@
+"""A Prometheus server: samples as they were scraped."""
