@@ -22,6 +22,11 @@ CLEAN = (
     Run(9, "clean-hiccup", 109, faults=(Fault("hiccup", 620, 1, 3.0),)),
     Run(10, "clean", 110, ("jsonl", "csv"),
         options={"pause_in_step": True, "warmup": 20, "checkpoint_copies": 60}),
+    Run(37, "clean", 227, ("jsonl", "nanogpt"), options={"layers": 1, "width": 256, "steps": 1600}),
+    Run(38, "clean", 228, ("jsonl", "megatron"), options={"seq": 32, "batch": 16, "lr": 2e-3}),
+    Run(39, "clean", 229, ("jsonl", "csv"), options={"sgd": True, "lr": 0.3, "eval_every": 120}),
+    Run(40, "clean", 230, ("jsonl", "titan"),
+        options={"layers": 4, "width": 96, "pause_in_step": True, "checkpoint_every": 300}),
 )  # fmt: skip
 
 DATA = (
