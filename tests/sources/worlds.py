@@ -1,0 +1,157 @@
+"""A world for each kind of source: a trainer that writes there, an outage that can be had, and a source that reads it.
+
+To put a new kind under the contract suite: a class here and its line in `WORLDS`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import AsyncExitStack
+from pathlib import Path
+from types import TracebackType
+from typing import Protocol, Self
+
+from aiohttp import web
+from doubles.prometheus import PrometheusDouble
+
+from monitor.frame import Source
+from monitor.sources.files.source import FileSource
+from monitor.sources.prometheus.rows import Query
+from monitor.sources.prometheus.source import Plan, PrometheusSource
+
+Written = Sequence[tuple[int, float]]
+"""(step, loss) of rows that a trainer writes."""
+
+
+class World(Protocol):
+    """What the suite asks of the world of a source.
+
+    flood: rows that do not fit into one batch.
+    """
+
+    flood: int
+
+    async def __aenter__(self) -> Self: ...
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
+    ) -> None: ...
+
+    def source(self) -> Source:
+        """A new source, as a process that starts has it. Its sleeps pass at once and move the world's clock on."""
+        ...
+
+    def write(self, run: str, rows: Written) -> None:
+        """A trainer writes rows."""
+        ...
+
+    def fail(self) -> None:
+        """From now on nothing can be read."""
+        ...
+
+    def mend(self) -> None:
+        """Now it can again."""
+        ...
+
+    @property
+    def quiet(self) -> bool:
+        """Whether all that was written has been handed over."""
+        ...
+
+
+class Files:
+    """A folder of JSON lines. An outage is a folder that cannot be listed any more."""
+
+    flood = 120_000
+
+    def __init__(self, tmp_path: Path) -> None:
+        self._root = tmp_path / "runs"
+        self._now = 1_000.0
+
+    async def __aenter__(self) -> Self:
+        self._root.mkdir()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        return
+
+    def source(self) -> Source:
+        return FileSource("here", [str(self._root)], clock=lambda: self._now, sleep=self._sleep)
+
+    async def _sleep(self, seconds: float) -> None:
+        self._now += max(seconds, 1.0)
+        await asyncio.sleep(0)
+
+    def write(self, run: str, rows: Written) -> None:
+        with (self._root / f"{run}.jsonl").open("a") as file:
+            file.writelines(json.dumps({"step": step, "loss": loss}) + "\n" for step, loss in rows)
+
+    def fail(self) -> None:
+        self._root.rename(self._root.with_name("away"))
+
+    def mend(self) -> None:
+        self._root.with_name("away").rename(self._root)
+
+    @property
+    def quiet(self) -> bool:
+        return True
+
+
+class Prometheus:
+    """A server that has scraped the trainer once a second."""
+
+    flood = 12_000
+
+    def __init__(self, _: Path) -> None:
+        self._double = PrometheusDouble()
+        self._stack = AsyncExitStack()
+        self._url = ""
+
+    async def __aenter__(self) -> Self:
+        self._url = await self._stack.enter_async_context(self._double.serve())
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._stack.aclose()
+
+    def source(self) -> Source:
+        queries = (Query(query="loss"), Query(query="step"))
+        plan = Plan(url=self._url, queries=queries, step_metric="step", lookback_s=86_400.0)
+        return PrometheusSource("here", plan, clock=lambda: self._double.now / 1000, sleep=self._sleep)
+
+    async def _sleep(self, seconds: float) -> None:
+        self._double.now += round(seconds * 1000)
+        await asyncio.sleep(0)
+
+    def write(self, run: str, rows: Written) -> None:
+        for step, loss in rows:
+            self._double.now += 1000
+            t = self._double.now
+            self._double.add(t, loss, run=run)
+            self._double.add(t, step, name="step", run=run)
+
+    def fail(self) -> None:
+        self._double.answer = lambda _: web.Response(status=503)
+
+    def mend(self) -> None:
+        self._double.answer = lambda _: None
+
+    @property
+    def quiet(self) -> bool:
+        return True
+
+
+WORLDS: Mapping[str, Callable[[Path], World]] = {"files": Files, "prometheus": Prometheus}
+Story = Callable[[World], Awaitable[None]]
+
+
+def within(kind: str, tmp_path: Path, story: Story) -> None:
+    """Run a story in a new world."""
+
+    async def main() -> None:
+        async with WORLDS[kind](tmp_path) as world:
+            await story(world)
+
+    asyncio.run(main())
