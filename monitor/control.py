@@ -22,6 +22,10 @@ class ControlError(Exception):
     """The daemon refused or could not be reached; the text says what to do."""
 
 
+class NoDaemonError(ControlError):
+    """Nobody answers on the socket."""
+
+
 class Refused(Exception):  # noqa: N818, it is an answer, not a failure
     """A verb does not apply; the text says why."""
 
@@ -91,7 +95,7 @@ async def ask(path: Path, verb: str, incident: str, **values: str) -> str:
                 raise ControlError("the daemon failed at this; its log says why")
             answer = await response.json()
     except (ClientError, OSError) as e:
-        raise ControlError(
+        raise NoDaemonError(
             f"no daemon answers on {path} ({e}); is `runwarden run` active, and may you use its socket?"
         ) from e
     if response.status != 200:

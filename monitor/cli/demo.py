@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator, Mapping
 from importlib.resources import as_file, files
 from pathlib import Path
 
-from monitor.cli.say import FAILED, OK, fail
+from monitor.cli.say import FAILED, OK, fail, terminable
 from monitor.incident import Incident, State
 from monitor.reader import Reader
 
@@ -51,7 +51,7 @@ def demo(keep: Path | None) -> int:
     settings = _live(os.environ)
     if isinstance(settings, int):
         return settings
-    with _folder(keep) as folder:
+    with terminable(), _folder(keep) as folder:
         (folder / "runs").mkdir(parents=True, exist_ok=True)
         config = folder / "demo.yaml"
         config.write_text(_CONFIG.format(folder=folder).replace("  terminal: {}\n", f"  terminal: {{}}\n{settings[0]}"))
@@ -83,14 +83,19 @@ def _folder(keep: Path | None) -> Iterator[Path]:
         yield keep.absolute()
         return
     folder = Path(tempfile.mkdtemp(prefix="runwarden-demo-"))
-    yield folder
+    try:
+        yield folder
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)  # interrupted: nothing is left behind
+        raise
     shutil.rmtree(folder / "runs", ignore_errors=True)
     for name in ("state.db", "state.db-wal", "state.db-shm"):
         (folder / "state" / name).unlink(missing_ok=True)
 
 
 def _play(folder: Path, config: Path) -> int:
-    daemon = subprocess.Popen([sys.executable, "-m", "monitor", "run", "--config", config])
+    # Their own session: a Ctrl-C ends this process, which then ends them.
+    daemon = subprocess.Popen([sys.executable, "-m", "monitor", "run", "--config", config], start_new_session=True)
     writer: subprocess.Popen[bytes] | None = None
     try:
         deadline = time.monotonic() + LIMIT_S
@@ -100,7 +105,7 @@ def _play(folder: Path, config: Path) -> int:
         with as_file(files("monitor.cli") / "demo.jsonl.gz") as recording:
             target = folder / "runs" / "demo-run.jsonl"
             command = [sys.executable, "-m", "monitor.cli.demo_writer", str(recording), str(target)]
-            writer = subprocess.Popen(command)
+            writer = subprocess.Popen(command, start_new_session=True)
             reader = Reader(folder / "state" / "state.db")
             done = _wait(lambda: _settled(reader) is not None, deadline, daemon)
             incident = _settled(reader)
@@ -115,7 +120,11 @@ def _play(folder: Path, config: Path) -> int:
         for process in (writer, daemon):
             if process is not None and process.poll() is None:
                 process.send_signal(signal.SIGTERM)
-                process.wait(timeout=10)
+                try:
+                    process.wait(timeout=10)
+                except subprocess.TimeoutExpired:
+                    process.kill()
+                    process.wait()
 
 
 def _settled(reader: Reader) -> Incident | None:
