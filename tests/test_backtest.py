@@ -197,6 +197,41 @@ def test_each_episode_is_said_once(tmp_path, capsys):
     assert [x["first_row"] for x in lines] == [300, 340, 500, 900]
 
 
+def test_the_table_is_a_line_for_each_episode_pages_first_and_tells_files_of_one_name_apart(tmp_path, capsys):
+    write(tmp_path / "a.jsonl", run())
+    write(tmp_path / "a.jsonl.gz", run())
+    write(tmp_path / "b.jsonl", run(nan_from=400))
+    assert main(["backtest", "--jobs", "1", str(tmp_path)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[2].split() == ["run", "kind", "metric", "step", "severity", "paged", "why"]
+    assert [line.split()[:7] for line in lines[3:5]] == [
+        ["a.jsonl", "nonfinite", "loss", "3800…", "page", "at", "3800"],
+        ["a.jsonl.gz", "nonfinite", "loss", "3800…", "page", "at", "3800"],
+    ]
+    assert len({line.index("nonfinite") for line in lines[3:5]}) == 1
+
+
+def test_the_configuration_gives_its_line_patterns_and_line_length_and_says_so(tmp_path, capsys):
+    losses = falling(400).tolist()
+    lines = [f"round {i}; badness={'nan' if i >= 380 else x}" for i, x in enumerate(losses)]
+    lines[100] += " " + "x" * 3000
+    (tmp_path / "odd.log").write_text("\n".join(lines) + "\n")
+    (tmp_path / "c.yaml").write_text(
+        "sources: [{files: {paths: [/runs], max_line_bytes: 2048, patterns: [{name: ours,"
+        " regex: 'round (?P<step>\\d+); badness=(?P<loss>\\S+)'}]}}]\n"
+        "sinks: {slack: {channel: C0123456789, token: {env: NO_SUCH_TOKEN}}}\n"
+    )
+    assert said(capsys, tmp_path / "odd.log")[0] == 2
+    code, (line,), err = said(capsys, tmp_path / "odd.log", "--config", tmp_path / "c.yaml")
+    assert (code, line["kind"], line["first_step"]) == (0, "nonfinite", 380)
+    assert "c.yaml: pages up to 6 h old, lines up to 2,048 bytes, 1 line pattern(s)" in err
+    found = backtested(
+        str(tmp_path / "odd.log"), Rules(max_line_bytes=2048, regexes=(r"(?P<step>\d+); badness=(?P<loss>\S+)",))
+    )
+    assert not isinstance(found, str)
+    assert found.rows == 399
+
+
 # --- the corpus scorer
 
 

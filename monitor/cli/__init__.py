@@ -32,9 +32,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         # The reader went away (`| head`): not an error, and nothing more can be written.
         _give_up_output()
         return OK
-    except OSError as e:  # the commands report their own: this is the output, on a full disk perhaps
+    except OSError as e:  # the commands report their own; without a name it is the output, on a full disk perhaps
         _give_up_output()
-        return fail(f"standard output: {e.strerror}", FAILED)
+        return fail(f"{e.filename or 'standard output'}: {e.strerror}", FAILED)
     return code
 
 

@@ -12,13 +12,14 @@ from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from detectors.types import Severity
 from monitor.backtest import Recording, record
 from monitor.cli.say import FAILED, MISUSED, OK, Complaints, Progress, fail, fit, plain, terminable
 from monitor.config import ConfigError, load
 from monitor.incident import Incident
-from monitor.pages import number
+from monitor.pages import duration, number
 
 MAX_NAME = 36
 MAX_METRIC = 26
@@ -34,19 +35,19 @@ _REASONS = {
 }
 Episode = tuple[Recording, Incident]
 
+if TYPE_CHECKING:
+    from monitor.cli.recorded import Rules
+
 
 def backtest(paths: Sequence[str], style: str, config: Path | None, jobs: int) -> int:
     """Replay every file below the paths; style: table or jsonl."""
     from monitor.cli import recorded  # noqa: PLC0415, a bad config needs none of it
 
-    rules = recorded.Rules()
-    if config is not None:
-        try:
-            rules = recorded.rules_of(load(config, os.environ, secrets=False))
-        except ConfigError as e:
-            print(e, file=sys.stderr)
-            return MISUSED
-        print(f"runwarden: from {plain(str(config))}: {rules}", file=sys.stderr)
+    try:
+        rules = recorded.Rules() if config is None else _rules(config)
+    except ConfigError as e:
+        print(e, file=sys.stderr)
+        return MISUSED
     began = time.monotonic()
     files, missing = recorded.recorded_files(paths)
     complaints, progress = Complaints(), Progress(len(files))
@@ -71,7 +72,7 @@ def backtest(paths: Sequence[str], style: str, config: Path | None, jobs: int) -
     if style == "jsonl":
         for recording, incident in episodes:
             sys.stdout.write(json.dumps(record(recording.series, incident)) + "\n")
-    else:
+    elif found:
         _table(episodes, _labels(found))
         _summary(found, episodes, len(files) - len(found), time.monotonic() - began)
     if not found:
@@ -79,10 +80,20 @@ def backtest(paths: Sequence[str], style: str, config: Path | None, jobs: int) -
     return OK
 
 
-def _each(files: Sequence[str], rules: object, jobs: int) -> Iterator[tuple[str, Recording | str]]:
-    from monitor.cli.recorded import Rules, backtested  # noqa: PLC0415
+def _rules(path: Path) -> Rules:
+    """What of a configuration bears on recorded files, and say so."""
+    from monitor.cli.recorded import rules_of  # noqa: PLC0415
 
-    assert isinstance(rules, Rules)
+    rules = rules_of(load(path, os.environ, secrets=False))
+    said = f"pages up to {duration(rules.max_page_age_s)} old, lines up to {rules.max_line_bytes:,} bytes"
+    patterns = f", {len(rules.regexes)} line pattern(s)" if rules.regexes else ""
+    print(f"runwarden: from {plain(str(path))}: {said}{patterns}", file=sys.stderr)
+    return rules
+
+
+def _each(files: Sequence[str], rules: Rules, jobs: int) -> Iterator[tuple[str, Recording | str]]:
+    from monitor.cli.recorded import backtested  # noqa: PLC0415
+
     if jobs <= 1 or len(files) <= 1:
         for path in files:
             yield path, backtested(path, rules)
@@ -159,10 +170,8 @@ def _move(i: Incident) -> str:
 def _summary(found: Sequence[Recording], episodes: Iterable[Episode], unread: int, seconds: float) -> None:
     kinds = Counter((i.severity, i.kind.value.replace("_", " ")) for _, i in episodes)
     rows = sum(r.rows for r in found)
-    skipped = f", {unread:,} not read" if unread else ""
-    print(
-        f"{len(found):,} files read{skipped}: {rows:,} rows in {seconds:.1f} s, {rows / max(seconds, 1e-9):,.0f} rows/s"
-    )
+    files = f"{len(found):,} file{'s' * (len(found) != 1)} read" + (f", {unread:,} not read" if unread else "")
+    print(f"{files}: {rows:,} rows in {seconds:.1f} s, {rows / max(seconds, 1e-9):,.0f} rows/s")
     for severity, name in ((Severity.PAGE, "pages"), (Severity.NOTICE, "notices")):
         mine = {kind: n for (s, kind), n in kinds.most_common() if s is severity}
         said = f" ({', '.join(f'{n:,} {kind}' for kind, n in mine.items())})" if mine else ""

@@ -79,7 +79,7 @@ def _live(environ: Mapping[str, str]) -> tuple[str, str] | int:
 @contextlib.contextmanager
 def _folder(keep: Path | None) -> Iterator[Path]:
     if keep is not None:
-        keep.mkdir(parents=True, exist_ok=True)
+        keep.mkdir(parents=True, exist_ok=True)  # OSError: main says it
         yield keep.absolute()
         return
     folder = Path(tempfile.mkdtemp(prefix="runwarden-demo-"))

@@ -5,14 +5,13 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Sequence
-from pathlib import Path
+from os.path import isdir
 
 from detectors.types import Role
 from monitor.account import by_role, label, listing, missing
 from monitor.cli import recorded
 from monitor.cli.say import MISUSED, OK, Complaints, fail, fit, plain
 from monitor.engine import AttemptStart
-from monitor.errors import PermanentError
 from monitor.pages import moment
 from monitor.sources.files.inspect import ColumnSummary, RunSummary, Summary
 
@@ -24,7 +23,7 @@ _FORM = "  {:<15} {:<34} {:<9} {:>9} {:>10}"
 def inspect(paths: Sequence[str], *, rows: bool, regexes: Sequence[str] = ()) -> int:
     """What is seen in a file; in several, or below a folder, a line for each. regexes: what these alone see."""
     try:
-        if len(paths) == 1 and not Path(paths[0]).is_dir():
+        if len(paths) == 1 and not isdir(paths[0]):  # noqa: PTH112, it says no where Path raises
             return _one(paths[0], rows=rows, regexes=regexes)
         return _many(paths, rows=rows, regexes=regexes)
     except ValueError as e:
@@ -37,10 +36,8 @@ def _one(path: str, *, rows: bool, regexes: Sequence[str]) -> int:
             _print_rows(path, regexes)
         else:
             _whole(*recorded.inspection(path, regexes))
-    except BrokenPipeError:
-        raise
-    except (OSError, PermanentError) as e:
-        return fail(recorded.why(path, e), MISUSED)
+    except recorded.UnreadableError as e:
+        return fail(e, MISUSED)
     return OK
 
 
@@ -56,10 +53,8 @@ def _many(paths: Sequence[str], *, rows: bool, regexes: Sequence[str]) -> int:
             else:
                 print(fit(_line(recorded.inspection(path, regexes)[0])), flush=True)
             read += 1
-        except BrokenPipeError:
-            raise
-        except (OSError, PermanentError) as e:
-            complaints.add(recorded.why(path, e))
+        except recorded.UnreadableError as e:
+            complaints.add(str(e))
     complaints.end()
     if not rows and read:
         print(f"\n{read:,} of {len(files):,} files hold metrics; `runwarden inspect FILE` shows one in full")

@@ -44,7 +44,7 @@ def parser() -> argparse.ArgumentParser:
         "Pages go to the terminal, and to Slack if SLACK_BOT_TOKEN and SLACK_CHANNEL are set. What is there already is "
         "history and pages nobody.",
     )
-    watch.add_argument("path", nargs="+", metavar="PATH", help="a run's file, or a folder that is searched")
+    watch.add_argument("path", nargs="+", type=_path, metavar="PATH", help="a run's file, or a folder that is searched")
     watch.add_argument("--config", type=Path, metavar="FILE", help="take everything but the sources from this file")
 
     run = verb("run", _run, "Run the daemon.", _STOPPED.format("the configuration is bad"))
@@ -67,7 +67,7 @@ def parser() -> argparse.ArgumentParser:
         "0 done; 2 nothing could be read, or a file only in part",
         "Of several files, or below a folder, a line for each.",
     )
-    inspect.add_argument("file", nargs="+", metavar="FILE", help="a file, .gz too, or a folder")
+    inspect.add_argument("file", nargs="+", type=_path, metavar="FILE", help="a file, .gz too, or a folder")
     inspect.add_argument(
         "--pattern",
         action="append",
@@ -83,7 +83,9 @@ def parser() -> argparse.ArgumentParser:
         "Say what would have been paged on recorded files.",
         f"0 done, with or without incidents; 2 no file could be read, or the configuration is bad; {_INTERRUPTED}",
     )
-    backtest.add_argument("path", nargs="+", metavar="PATH", help="a file, .gz too, or a folder that is searched")
+    backtest.add_argument(
+        "path", nargs="+", type=_path, metavar="PATH", help="a file, .gz too, or a folder that is searched"
+    )
     backtest.add_argument(
         "--format", choices=("table", "jsonl"), default="table", help="text, or one incident a line as JSON"
     )
@@ -158,6 +160,12 @@ def _add_place(to: argparse.ArgumentParser, default: Any) -> None:
         default=default,
         help="the daemon's state folder, as it says at its start",
     )
+
+
+def _path(text: str) -> str:
+    if not text:
+        raise argparse.ArgumentTypeError("is empty")  # an unset variable of a script, not the working folder
+    return text
 
 
 def _positive(text: str) -> int:

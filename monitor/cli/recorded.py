@@ -27,6 +27,7 @@ def recorded_files(paths: Sequence[str]) -> tuple[list[str], list[str]]:
     for path in paths:
         found = scan(str(Path(path).absolute()))
         complaints += [f"{where}: {why}" for where, why in found.errors]
+        complaints += [f"{where}: {why.replace('_', ' ')}" for where, why in sorted(found.refused.items())]
         files.update(member.path for members in found.families.values() for member in members)
     return sorted(files), complaints
 
@@ -40,10 +41,12 @@ class Rules:
     regexes: tuple[str, ...] = ()
 
 
-def why(path: str, error: OSError | PermanentError) -> str:
-    """Why a file could not be read, with its name."""
-    text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-    return text if path in text else f"{path}: {text}"
+class UnreadableError(Exception):
+    """A file could not be read; the text says which and why."""
+
+    def __init__(self, path: str, error: OSError | PermanentError) -> None:
+        text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        super().__init__(text if path in text else f"{path}: {text}")
 
 
 def backtested(path: str, rules: Rules) -> Recording | str:
@@ -52,7 +55,7 @@ def backtested(path: str, rules: Rules) -> Recording | str:
         batches = read_file(path, formats=with_patterns(rules.regexes), max_line_bytes=rules.max_line_bytes)
         return replay(path, batches, new_engine(rules.max_page_age_s))
     except (OSError, PermanentError) as e:
-        return why(path, e)
+        return str(UnreadableError(path, e))
 
 
 def rules_of(config: Config) -> Rules:
@@ -68,13 +71,19 @@ def rules_of(config: Config) -> Rules:
 def inspection(path: str, regexes: Sequence[str] = ()) -> tuple[Summary, list[AttemptStart]]:
     """What a file holds, or what these expressions alone find in it, and where its attempts begin.
 
-    OSError, PermanentError; ValueError for an expression.
+    UnreadableError; ValueError for an expression.
     """
     engine, formats = new_engine(math.inf), only_patterns(regexes) if regexes else PARSERS
-    batches = read_file(path, formats=formats)
-    return inspect_file(path, formats), [a for batch in batches for a in engine.step(batch).attempts]
+    try:
+        batches = read_file(path, formats=formats)
+        return inspect_file(path, formats), [a for batch in batches for a in engine.step(batch).attempts]
+    except (OSError, PermanentError) as e:
+        raise UnreadableError(path, e) from e
 
 
 def recorded_rows(path: str, regexes: Sequence[str] = ()) -> Iterator[dict[str, str | int | float | None]]:
     """The parsed rows of a file, in order. Errors as `inspection`."""
-    return rows(path, only_patterns(regexes) if regexes else PARSERS)
+    try:
+        yield from rows(path, only_patterns(regexes) if regexes else PARSERS)
+    except (OSError, PermanentError) as e:
+        raise UnreadableError(path, e) from e
