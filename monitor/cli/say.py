@@ -12,7 +12,7 @@ import signal
 import sys
 import textwrap
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import FrameType
 
 from sinks.untrusted import clean
@@ -57,6 +57,26 @@ def terminable() -> Iterator[None]:
     finally:
         signal.signal(signal.SIGTERM, before[0])
         signal.signal(signal.SIGINT, before[1])
+
+
+@contextlib.contextmanager
+def postponed() -> Iterator[Callable[[], None]]:
+    """Keep SIGINT and SIGTERM until the function that is given is called, so that they never fall between two steps."""
+    asked: list[type[KeyboardInterrupt]] = []
+
+    def note(number: int, _: FrameType | None) -> None:
+        asked.append(Terminated if number == signal.SIGTERM else KeyboardInterrupt)
+
+    def check() -> None:
+        if asked:
+            raise asked[0]
+
+    before = {number: signal.signal(number, note) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield check
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def open_streams() -> None:
