@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import PurePath
 
 from detectors.types import Kind
@@ -23,6 +24,30 @@ def series_name(path: PurePath) -> str:
     name = path.name.removesuffix(".gz")
     suffix = PurePath(name).suffix
     return name.removesuffix(suffix) if suffix.lower() in _SUFFIXES else name
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recording:
+    """What the core found in one file. series: see `series_name`."""
+
+    path: str
+    series: str
+    rows: int
+    incidents: tuple[Incident, ...]
+
+
+def replay(path: str, batches: Iterable[Batch], engine: Engine) -> Recording:
+    """Run the batches of a file through a fresh engine."""
+    rows = 0
+
+    def counted() -> Iterator[Batch]:
+        nonlocal rows
+        for batch in batches:
+            rows += sum(frame.row.size for frame in batch.frames)
+            yield batch
+
+    found = tuple(episodes(counted(), engine))
+    return Recording(path=path, series=series_name(PurePath(path)), rows=rows, incidents=found)
 
 
 def episodes(batches: Iterable[Batch], engine: Engine) -> Iterator[Incident]:

@@ -192,12 +192,15 @@ class Config(Section):
         return self.control.socket or self.state_dir / "control.sock"
 
 
-def load(path: Path, environ: Mapping[str, str]) -> Config:
-    """Read, check and resolve everything; secrets come from `environ` and from files. Raises ConfigError."""
+def load(path: Path, environ: Mapping[str, str], *, secrets: bool = True) -> Config:
+    """Read, check and resolve everything; secrets come from `environ` and from files. Raises ConfigError.
+
+    secrets: False where only the rest is wanted, by somebody who may have none of them.
+    """
     document = read_document(path)
     if document.value is None:
         raise ConfigError([document.problem((), "is empty; config/minimal.yaml shows the least that works")])
-    return _validate(document, environ, path.absolute().parent)
+    return _validate(document, environ, path.absolute().parent, secrets=secrets)
 
 
 def default(paths: Sequence[str | Path], environ: Mapping[str, str]) -> Config:
@@ -224,12 +227,12 @@ def default(paths: Sequence[str | Path], environ: Mapping[str, str]) -> Config:
     return _validate(Document(file="command line and environment", value=value), environ, Path("/"))
 
 
-def _validate(document: Document, environ: Mapping[str, str], folder: Path) -> Config:
+def _validate(document: Document, environ: Mapping[str, str], folder: Path, *, secrets: bool = True) -> Config:
     value = document.value
     if isinstance(value, dict) and "state_dir" not in value and environ.get("STATE_DIRECTORY"):
         value = {**value, "state_dir": environ["STATE_DIRECTORY"].partition(":")[0]}
     try:
-        config = Config.model_validate(value, context={"environ": environ, "folder": folder})
+        config = Config.model_validate(value, context={"environ": environ, "folder": folder, "secrets": secrets})
     except ValidationError as error:
         said = {(p.line, p.column) for p in document.problems}
         more = [p for p in explain(error, document, Config) if (p.line, p.column) not in said]

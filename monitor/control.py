@@ -5,6 +5,7 @@ A Unix socket whose file mode is the authentication: owner and group may speak, 
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import socket
@@ -20,6 +21,10 @@ Verb = Callable[[str, dict[str, str]], Awaitable[str]]
 
 class ControlError(Exception):
     """The daemon refused or could not be reached; the text says what to do."""
+
+
+class NoDaemonError(ControlError):
+    """There is no socket, or nobody answers on it."""
 
 
 class Refused(Exception):  # noqa: N818, it is an answer, not a failure
@@ -91,8 +96,11 @@ async def ask(path: Path, verb: str, incident: str, **values: str) -> str:
                 raise ControlError("the daemon failed at this; its log says why")
             answer = await response.json()
     except (ClientError, OSError) as e:
-        raise ControlError(
-            f"no daemon answers on {path} ({e}); is `runwarden run` active, and may you use its socket?"
+        cause = getattr(e, "os_error", e)
+        code, why = getattr(cause, "errno", None), getattr(cause, "strerror", None) or e
+        kind = NoDaemonError if code in (errno.ENOENT, errno.ECONNREFUSED) else ControlError
+        raise kind(
+            f"no daemon answers on {path} ({why}); is `runwarden run` active, and may you use its socket?"
         ) from e
     if response.status != 200:
         raise ControlError(str(answer.get("error", f"the daemon answered {response.status}")))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Awaitable, Callable, Sequence
 
@@ -47,17 +48,29 @@ def verbs(state: State, sinks: Sequence[Sink], changed: Callable[[], Awaitable[N
         return f"{found}: {said}"
 
     async def page(_: str, __: dict[str, str]) -> str:
-        return "\n".join([f"{sink.name}: {await _try(sink)}" for sink in sinks])
+        return "\n".join([await rehearse(sink) for sink in sinks])
 
     return {"ack": ack, "resolve": resolve, "verdict": verdict, "test-page": page}
 
 
-async def _try(sink: Sink) -> str:
-    """Post a test page, edit it and answer in its thread, as an incident would."""
+async def rehearse(sink: Sink) -> str:
+    """Check a sink, then post a test page, edit it and answer in its thread, as an incident would; a line for each.
+
+    A line with FAILED or MISSING is trouble.
+    """
     first, second = test_page(time.time())
+    said: list[str] = []
     try:
+        said += [re.sub("^missing", "MISSING", line) for line in await sink.check()]
         receipt = await sink.deliver(first, None)
-        await sink.deliver(second, receipt)
+        said.append("posted a test page")
+        receipt = await sink.deliver(second, receipt)
+        said.append("edited it to resolved and answered in its thread")
     except (TransientError, PermanentError) as e:
-        return f"FAILED: {e}"
-    return "posted, edited and answered in the thread"
+        said.append(f"FAILED: {str(e).removeprefix(f'{sink.name}: ')}")
+    return "\n".join(f"{sink.name}: {line}" for line in said)
+
+
+def troubled(said: str) -> bool:
+    """Whether what `rehearse` said is not all good."""
+    return any(line.partition(": ")[2].startswith(("FAILED", "MISSING")) for line in said.splitlines())

@@ -4,29 +4,27 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import math
 import os
 import shlex
 import signal
 import sqlite3
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from pathlib import Path, PurePath
+from functools import partial
 
 from aiohttp.web import AppRunner
 
 import sinks
 from detectors import Suite
 from monitor import control, notify, sources
-from monitor.backtest import episodes, record, series_name
+from monitor.account import Account
 from monitor.config import Config
 from monitor.desk import Desk
-from monitor.engine import AttemptStart, Engine, EngineSettings
-from monitor.errors import PermanentError
+from monitor.engine import Engine, EngineSettings
 from monitor.explain import Explainer, Patience
-from monitor.frame import Source
+from monitor.frame import Batch, Source
 from monitor.incidents import Book
 from monitor.ledger import Ledger
 from monitor.metrics import Metrics
@@ -34,10 +32,7 @@ from monitor.outbox import Worker
 from monitor.ports import Analyst, Sink
 from monitor.reader import Reader
 from monitor.runtime import Daemon, Retention
-from monitor.sources.files import PARSERS, only_patterns
-from monitor.sources.files.discover import scan
-from monitor.sources.files.inspect import Summary, inspect_file, rows
-from monitor.sources.files.replay import read_file
+from monitor.sources.files.cursor import Cursor
 from monitor.state import State
 from monitor.status import StatusView
 from monitor.store import Store, StoreError
@@ -49,6 +44,8 @@ log = logging.getLogger(__name__)
 
 # The page waits this long for the built-in diagnosis, which takes milliseconds, should its task be lost in a crash.
 BUILT_IN_HOLD_S = 2.0
+RECALLED = 500
+"""Rows by which the columns of a run are known again after a start."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,41 +59,6 @@ class Addresses:
 def new_engine(max_page_age_s: float) -> Engine:
     """The core without any state."""
     return Engine(Suite(), Book(), EngineSettings(max_page_age_s=max_page_age_s))
-
-
-def recorded_files(paths: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Files below the paths, sorted, and what could not be looked at."""
-    files: set[str] = set()
-    complaints: list[str] = []
-    for path in paths:
-        found = scan(str(Path(path).absolute()))
-        complaints += [f"{where}: {why}" for where, why in found.errors]
-        files.update(member.path for members in found.families.values() for member in members)
-    return sorted(files), complaints
-
-
-def backtest_lines(path: str, max_page_age_s: float) -> list[dict[str, object]] | str:
-    """Every episode that the core finds in a recorded file; the reason as text if it cannot be read."""
-    try:
-        series = series_name(PurePath(path))
-        return [record(series, i) for i in episodes(read_file(path), new_engine(max_page_age_s))]
-    except (OSError, PermanentError) as e:
-        return f"{path}: {e}" if path not in str(e) else str(e)
-
-
-def inspection(path: str, regexes: Sequence[str] = ()) -> tuple[Summary, list[AttemptStart]]:
-    """What a file holds, or what these expressions alone find in it, and where its attempts begin.
-
-    OSError, PermanentError; ValueError for an expression.
-    """
-    engine, formats = new_engine(math.inf), only_patterns(regexes) if regexes else PARSERS
-    batches = read_file(path, formats=formats)
-    return inspect_file(path, formats), [a for batch in batches for a in engine.step(batch).attempts]
-
-
-def recorded_rows(path: str, regexes: Sequence[str] = ()) -> Iterator[dict[str, str | int | float | None]]:
-    """The parsed rows of a file, in order. Errors as `inspection`."""
-    return rows(path, only_patterns(regexes) if regexes else PARSERS)
 
 
 def source_of(config: Config) -> list[Source]:
@@ -161,8 +123,47 @@ def _restored(
     return ledger, {k: dict(v) for k, v in restored.cursors.items()}
 
 
-async def run(config: Config, started: Callable[[Addresses], None] = lambda _: None) -> None:
-    """The daemon, until SIGTERM or SIGINT. StoreError, OSError (an address in use) at the start."""
+class _Heard:
+    """A source, with somebody who hears of each batch once it is committed. Fulfils `monitor.frame.Source`."""
+
+    def __init__(self, source: Source, heard: Callable[[Batch], None]) -> None:
+        self.name, self.batches = source.name, source.batches
+        self._source, self._heard = source, heard
+
+    def committed(self, batch: Batch) -> None:
+        """Both are told."""
+        self._source.committed(batch)
+        self._heard(batch)
+
+
+def _places(cursors: Mapping[str, str]) -> dict[str, tuple[str, str]]:
+    """File and format of each run that the positions in files know."""
+    known = [cursor for cursor in map(Cursor.loads, cursors.values()) if cursor is not None]
+    return {run: (c.path, c.format) for c in known for run in (c.run, *c.runs)}
+
+
+def _account(reader: Reader, cursors: Mapping[str, Mapping[str, str]]) -> Account:
+    """An account that knows of the runs of an earlier process, the newest first."""
+    account = Account(_places)
+    runs = sorted(reader.runs(), key=lambda run: run[2]["seen"], reverse=True)
+    for name, source, facts in runs:
+        if source in cursors and not facts["finished"]:
+            last = facts["last_row"]
+            account.recall(name, source, facts["rows"], partial(reader.window, name, max(0, last - RECALLED), last))
+    for positions in cursors.values():
+        account.locate(positions)
+    return account
+
+
+async def run(
+    config: Config,
+    started: Callable[[Addresses], None] = lambda _: None,
+    say: Callable[[list[str]], None] | None = None,
+) -> None:
+    """The daemon, until SIGTERM or SIGINT. StoreError, OSError (an address in use) at the start.
+
+    say: hears what was understood of the runs, in lines.
+    """
     outlets = sinks_of(config)
     analyst = analyst_of(config)
     hold_s = config.analysis.hold_s if analyst else BUILT_IN_HOLD_S
@@ -172,7 +173,11 @@ async def run(config: Config, started: Callable[[Addresses], None] = lambda _: N
     explainer = Explainer(
         state, analyst, Patience(hold_s=config.analysis.hold_s, timeout_s=config.analysis.timeout_s), metrics
     )
-    async with _services(config, state, metrics, outlets, explainer, cursors) as (daemon, addresses):
+    feeds = source_of(config)
+    if say is not None:
+        account = _account(state.reader, cursors)
+        feeds = [_Heard(source, lambda batch: say(account.take(batch))) for source in feeds]
+    async with _services(config, state, metrics, outlets, explainer, feeds, cursors) as (daemon, addresses):
         loop = asyncio.get_running_loop()
         for sign in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(sign, daemon.stop)
@@ -195,6 +200,7 @@ async def _services(
     metrics: Metrics,
     outlets: Sequence[Sink],
     explainer: Explainer,
+    feeds: Sequence[Source],
     cursors: dict[str, dict[str, str]],
 ) -> AsyncIterator[tuple[Daemon, Addresses]]:
     base: list[str] = []
@@ -208,7 +214,7 @@ async def _services(
     daemon = Daemon(
         state=state,
         explainer=explainer,
-        sources=source_of(config),
+        sources=feeds,
         workers=workers,
         metrics=metrics,
         retention=retention,

@@ -51,6 +51,12 @@ class TerminalSink:
             await asyncio.to_thread(self._print, text)
         return Receipt(sink=self.name, data=now, notes=(*said, *(note.id for note in notes)))
 
+    async def check(self) -> list[str]:
+        """Say where the text goes. Raises PermanentError if the stream is gone."""
+        if self._stream.closed or not self._stream.writable():
+            raise PermanentError("terminal: cannot print: the stream is closed")
+        return [f"prints to {getattr(self._stream, 'name', 'a stream')}, {self._width} columns"]
+
     async def close(self) -> None:
         """Nothing to release: the stream belongs to the caller."""
 

@@ -15,15 +15,14 @@ from typing import Any
 import pytest
 from build import falling
 
-from monitor.backtest import series_name
+from monitor.backtest import record, series_name
 from monitor.cli import main
-from monitor.wiring import backtest_lines
+from monitor.cli.recorded import Rules, backtested
 
 ROOT = Path(__file__).parents[1]
 RECORDINGS = ROOT / "benchmarks" / "recordings"
 TRUTH = json.loads((RECORDINGS / "truth.json").read_text()) if (RECORDINGS / "truth.json").exists() else []
 CORPUS = ROOT.parent / "shared" / "corpus"
-MAX_AGE_S = 6 * 3600.0
 
 INTEGERS = {"attempt", "episode"}
 PLACES = {f"{name}_{unit}" for name in ("first", "detected", "paged", "last") for unit in ("row", "step")}
@@ -53,6 +52,12 @@ def said(capsys: pytest.CaptureFixture[str], *args: object) -> tuple[int, list[d
     code = main(["backtest", "--format", "jsonl", "--jobs", "1", *map(str, args)])
     out, err = capsys.readouterr()
     return code, [json.loads(line) for line in out.splitlines()], err
+
+
+def lines_of(path: Path) -> list[dict[str, Any]]:
+    found = backtested(str(path), Rules())
+    assert not isinstance(found, str), found
+    return [record(found.series, incident) for incident in found.incidents]
 
 
 def test_every_line_has_the_agreed_keys_and_types(tmp_path, capsys):
@@ -139,7 +144,10 @@ def test_a_file_says_the_same_in_company_as_alone(folder, capsys):
 
 def test_the_table_counts_what_the_lines_say(folder, capsys):
     assert main(["backtest", "--jobs", "1", str(folder)]) == 0
-    assert capsys.readouterr().out.splitlines()[-1] == "6 files read: 6 pages, 0 notices"
+    out = capsys.readouterr().out
+    assert "6 files read: 2,400 rows in " in out
+    assert out.splitlines()[-2:] == ["6 pages (6 nonfinite)", "0 notices"]
+    assert out.splitlines()[0] == "would have paged:"
 
 
 def test_what_cannot_be_read_is_said_and_the_rest_is_still_read(folder, capsys):
@@ -189,14 +197,48 @@ def test_each_episode_is_said_once(tmp_path, capsys):
     assert [x["first_row"] for x in lines] == [300, 340, 500, 900]
 
 
+def test_the_table_is_a_line_for_each_episode_pages_first_and_tells_files_of_one_name_apart(tmp_path, capsys):
+    write(tmp_path / "a.jsonl", run())
+    write(tmp_path / "a.jsonl.gz", run())
+    write(tmp_path / "b.jsonl", run(nan_from=400))
+    assert main(["backtest", "--jobs", "1", str(tmp_path)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[2].split() == ["run", "kind", "metric", "step", "severity", "paged", "why"]
+    assert [line.split()[:7] for line in lines[3:5]] == [
+        ["a.jsonl", "nonfinite", "loss", "3800…", "page", "at", "3800"],
+        ["a.jsonl.gz", "nonfinite", "loss", "3800…", "page", "at", "3800"],
+    ]
+    assert len({line.index("nonfinite") for line in lines[3:5]}) == 1
+
+
+def test_the_configuration_gives_its_line_patterns_and_line_length_and_says_so(tmp_path, capsys):
+    losses = falling(400).tolist()
+    lines = [f"round {i}; badness={'nan' if i >= 380 else x}" for i, x in enumerate(losses)]
+    lines[100] += " " + "x" * 3000
+    (tmp_path / "odd.log").write_text("\n".join(lines) + "\n")
+    (tmp_path / "c.yaml").write_text(
+        "sources: [{files: {paths: [/runs], max_line_bytes: 2048, patterns: [{name: ours,"
+        " regex: 'round (?P<step>\\d+); badness=(?P<loss>\\S+)'}]}}]\n"
+        "sinks: {slack: {channel: C0123456789, token: {env: NO_SUCH_TOKEN}}}\n"
+    )
+    assert said(capsys, tmp_path / "odd.log")[0] == 2
+    code, (line,), err = said(capsys, tmp_path / "odd.log", "--config", tmp_path / "c.yaml")
+    assert (code, line["kind"], line["first_step"]) == (0, "nonfinite", 380)
+    assert "c.yaml: pages up to 6 h old, lines up to 2,048 bytes, 1 line pattern(s)" in err
+    found = backtested(
+        str(tmp_path / "odd.log"), Rules(max_line_bytes=2048, regexes=(r"(?P<step>\d+); badness=(?P<loss>\S+)",))
+    )
+    assert not isinstance(found, str)
+    assert found.rows == 399
+
+
 # --- the corpus scorer
 
 
 @pytest.mark.skipif(not (CORPUS / "score.py").exists(), reason="the labelled corpus is not beside this checkout")
 def test_the_output_is_what_the_scorer_of_the_corpus_reads(tmp_path):
     names = sorted((CORPUS / "series").glob("*.jsonl.gz"))[:6]
-    lines = [line for path in names for line in backtest_lines(str(path), MAX_AGE_S)]
-    assert all(isinstance(line, dict) for line in lines)
+    lines = [line for path in names for line in lines_of(path)]
     assert lines
     (tmp_path / "d.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     done = subprocess.run(
@@ -228,9 +270,7 @@ TOLERANCE_STEPS = 20
 
 @cache
 def told(file: str) -> list[dict[str, Any]]:
-    lines = backtest_lines(str(RECORDINGS / file), MAX_AGE_S)
-    assert not isinstance(lines, str), lines
-    return lines
+    return lines_of(RECORDINGS / file)
 
 
 def overlaps(line: dict[str, Any], event: dict[str, Any]) -> bool:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import gzip
 import json
 import os
+import shlex
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -89,9 +91,10 @@ def test_inspect_knows_every_text_format(capsys, form):
         pytest.skip("not in this checkout")
     code, out, err = call(capsys, "inspect", path)
     assert (code, err) == (0, "")
-    first, *_ = out.splitlines()
-    assert f": {form}," in first or form in ("titan", "tqdm", "megatron", "nanogpt")
-    assert "loss" in out
+    name, what, *_ = out.splitlines()
+    assert name == str(path)
+    assert what.startswith(f"{form}, " if form in ("jsonl", "csv") else "text, ")
+    assert "\n  loss            " in out
 
 
 @pytest.mark.parametrize("form", TEXTS)
@@ -148,10 +151,43 @@ def test_inspect_of_what_is_no_log_says_why(tmp_path, capsys, content):
         assert err.count("\n") == 1
 
 
-def test_inspect_of_a_folder_says_that_it_is_one(tmp_path, capsys):
-    code, _, err = call(capsys, "inspect", tmp_path)
-    assert code == 2
-    assert "is not a regular file" in err or "directory" in err.lower()
+def test_inspect_of_a_folder_is_a_line_for_each_file_and_says_what_was_not_read(tmp_path, capsys):
+    (tmp_path / "a.jsonl").write_text('{"step": 1, "loss": 2.0, "grad_norm": 1}\n' * 3)
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "sub" / "b.csv").write_text("step,lr\n1,0.1\n2,0.1\n")
+    (tmp_path / "notes.txt").write_text("once upon a time\n" * 9)
+    code, out, err = call(capsys, "inspect", tmp_path)
+    assert code == 0
+    assert out.splitlines() == [
+        f"{tmp_path}/a.jsonl: jsonl, 3 rows; loss, grad norm",
+        f"{tmp_path}/sub/b.csv: csv, 2 rows; learning rate",
+        "",
+        "2 of 3 files hold metrics; `runwarden inspect FILE` shows one in full",
+    ]
+    assert "notes.txt: no training metrics" in err
+
+
+def test_inspect_of_several_files_prints_the_rows_of_all(tmp_path, capsys):
+    for name in "ab":
+        (tmp_path / f"{name}.jsonl").write_text('{"step": 1, "loss": 2.0}\n')
+    code, out, _ = call(capsys, "inspect", "--rows", tmp_path / "a.jsonl", tmp_path / "b.jsonl")
+    assert (code, [json.loads(line)["run"] for line in out.splitlines()]) == (0, ["a", "b"])
+
+
+def test_inspect_of_an_empty_folder_says_so(tmp_path, capsys):
+    code, out, err = call(capsys, "inspect", tmp_path)
+    assert (code, out) == (2, "")
+    assert "no files in there" in err
+
+
+def test_inspect_says_what_cannot_be_seen_for_want_of_a_column(tmp_path, capsys):
+    (tmp_path / "a.jsonl").write_text('{"step": 1, "loss": 2.0, "foo": 1}\n' * 3)
+    _, out, _ = call(capsys, "inspect", tmp_path / "a.jsonl")
+    assert "not watched (1): foo" in out
+    for text in ("no gradient norm", "no step time and no throughput", "no data time", "no clock"):
+        assert f"  {text}: " in out
+    assert "no loss:" not in out
+    assert "no step:" not in out
 
 
 def test_a_reader_that_goes_away_is_no_error(tmp_path):
@@ -181,7 +217,8 @@ def test_a_reader_that_goes_away_is_no_error(tmp_path):
 def test_the_examples_are_good(path):
     keys = {"SLACK_BOT_TOKEN": "xoxb-1", "ANTHROPIC_API_KEY": "sk-1"}
     done = shell("check", path, environ=keys)
-    assert (done.returncode, done.stderr) == (0, "")
+    assert done.returncode == 0
+    assert all(": warning: " in line for line in done.stderr.splitlines())
     assert "good" in done.stdout
 
 
@@ -213,6 +250,57 @@ def test_a_config_that_is_not_there_is_exit_code_2(tmp_path, command):
     assert "Traceback" not in done.stderr
 
 
+def configured(folder: Path, **parts: str) -> Path:
+    path = folder / "c.yaml"
+    usual = {
+        "state_dir": f"{folder}/state", "sources": f"[{{files: {{paths: [{folder}]}}}}]", "sinks": "{terminal: {}}",
+        "web": "{listen: null}", "metrics": "{listen: null}",
+    }  # fmt: skip
+    path.write_text("".join(f"{k}: {v}\n" for k, v in (usual | parts).items()))
+    return path
+
+
+def test_a_configuration_that_fits_this_machine_has_no_warning(tmp_path, capsys):
+    path = configured(tmp_path)
+    assert call(capsys, "check", path) == (0, f"{path}: good\n", "")
+
+
+@pytest.mark.parametrize(
+    ("parts", "place", "text"),
+    [
+        ({"sources": "[{files: {paths: [/no/such/run]}}]"}, "2:28", "/no/such/run is not there; check the path"),
+        ({"sources": "[{files: {paths: ['/no/such/*.jsonl']}}]"}, "2:28", "/no/such is not there, so"),
+        ({"state_dir": "/etc/passwd"}, "1:12", "state_dir /etc/passwd is no folder; make it"),
+        ({"control": "{group: no-such-group-here}"}, "6:18", "the group no-such-group-here does not exist; make it"),
+        ({"control": "{socket: /no/such/c.sock}"}, "6:19", "its folder /no/such is no folder; make it"),
+        ({"web": "{listen: '127.0.0.1:9'}", "metrics": "{listen: '127.0.0.1:9'}"}, "5:19", "is web.listen as well"),
+    ],
+)
+def test_check_warns_of_what_this_machine_lacks_and_stays_good(tmp_path, capsys, parts, place, text):
+    path = configured(tmp_path, **parts)
+    code, out, err = call(capsys, "check", path)
+    assert code == 0
+    assert ": good, " in out
+    assert any(line.startswith(f"{path}:{place}: warning: ") and text in line for line in err.splitlines()), err
+
+
+def test_check_warns_of_a_port_that_is_taken(tmp_path, capsys):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        _, out, err = call(capsys, "check", configured(tmp_path, web=f"{{listen: '{address}'}}"))
+    assert f":4:15: warning: {address} is taken by another program; choose another port" in err
+    assert out.endswith("good, 1 warning\n")
+
+
+def test_check_warns_of_what_this_user_may_not_use(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    _, _, err = call(capsys, "check", configured(tmp_path))
+    assert f"state_dir {tmp_path}/state cannot be made by " in err
+    assert f"{tmp_path} cannot be read; let " in err
+
+
 # --- watch, incidents, test-page
 
 
@@ -220,6 +308,98 @@ def test_watch_of_a_missing_path_is_exit_code_2(tmp_path, capsys):
     code, out, err = call(capsys, "watch", tmp_path, tmp_path / "none")
     assert (code, out) == (2, "")
     assert f"{tmp_path / 'none'}: no such file or folder" in err
+
+
+@pytest.mark.parametrize("verb", [["list"], ["show", "x"], ["evidence", "x"]])
+@pytest.mark.parametrize("after", [True, False])
+def test_the_state_folder_may_be_named_before_and_after_the_verb(tmp_path, capsys, verb, after):
+    place = ["--state-dir", tmp_path]
+    code, _, err = call(capsys, "incidents", *([*verb, *place] if after else [*place, *verb]))
+    assert code == 2
+    assert str(tmp_path / "state.db") in err
+
+
+def test_the_state_is_found_by_the_configuration_without_its_secrets(tmp_path, capsys):
+    path = configured(tmp_path, sinks="{slack: {channel: C0123456789, token: {env: NO_SUCH_TOKEN}}}")
+    code, _, err = call(capsys, "incidents", "list", "--config", path)
+    assert code == 2
+    assert f"{tmp_path}/state/state.db: no state here" in err
+    code, _, err = call(capsys, "incidents", "--config", path, "ack", "x")
+    assert code == 1
+    assert f"no daemon answers on {tmp_path}/state/control.sock (No such file or directory)" in err
+
+
+def test_a_test_page_without_a_daemon_goes_directly_to_the_sinks_of_the_configuration(tmp_path, capsys):
+    code, out, err = call(capsys, "test-page", "--config", configured(tmp_path))
+    assert code == 0
+    assert "this is a test page of Runwarden" in out
+    assert out.splitlines()[-2:] == [
+        "terminal: posted a test page", "terminal: edited it to resolved and answered in its thread"
+    ]  # fmt: skip
+    assert "no daemon answers on " in err
+
+
+def test_a_test_page_of_a_sink_that_cannot_be_reached_fails(tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("A_TOKEN", "xoxb-1")
+    slack = "{slack: {channel: C0123456789, token: {env: A_TOKEN}, base_url: 'http://127.0.0.1:9/'}}"
+    code, out, _ = call(capsys, "test-page", "--config", configured(tmp_path, sinks=slack))
+    assert code == 1
+    assert "slack: FAILED: " in out
+
+
+def test_a_test_page_of_a_named_daemon_never_goes_elsewhere(tmp_path, capsys):
+    code, out, err = call(capsys, "test-page", "--state-dir", tmp_path)
+    assert (code, out) == (1, "")
+    assert "no daemon answers" in err
+
+
+@pytest.mark.parametrize("command", ["watch", "inspect", "backtest"])
+def test_an_empty_path_is_not_the_working_folder(capsys, command):
+    code, out, err = call(capsys, command, "")
+    assert (code, out) == (2, "")
+    assert "is empty" in err
+
+
+@pytest.mark.parametrize("command", ["inspect", "backtest", "watch"])
+def test_a_loop_of_links_or_a_name_too_long_is_said_not_thrown(tmp_path, capsys, command):
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    for path in (tmp_path / "loop", tmp_path / ("x" * 300)):
+        code, _, err = call(capsys, command, path)
+        assert code == 2
+        assert "runwarden: " in err
+
+
+def test_very_many_files_that_are_no_logs_are_counted(tmp_path, capsys):
+    for n in range(30):
+        (tmp_path / f"{n}.txt").write_text("hello\n")
+    (tmp_path / "a.jsonl").write_text('{"step": 1, "loss": 2.0}\n')
+    for command in (["inspect"], ["backtest", "--jobs", "1"]):
+        code, _, err = call(capsys, *command, tmp_path)
+        assert code == 0
+        assert err.splitlines()[-1] == "runwarden: and 10 more that could not be read"
+        assert len(err.splitlines()) == 21
+
+
+def test_names_of_strangers_cannot_paint_the_terminal(tmp_path, capsys):
+    name = os.fsencode(tmp_path) + b"/odd\xff\x1b[31m.jsonl"
+    Path(os.fsdecode(name)).write_text('{"step": 1, "loss": 2.0, "x\\u001b[2J": 1}\n' * 3)
+    for paths in ([tmp_path], [os.fsdecode(name)]):
+        code, out, err = call(capsys, "inspect", *paths)
+        assert (code, err) == (0, "")
+        assert "\x1b" not in out
+        assert "odd" in out
+
+
+@pytest.mark.parametrize("shut", [">&-", ">&- 2>&- <&-", ">/dev/full", "| head -1", "2>/dev/full >/dev/full"])
+def test_an_output_that_is_closed_full_or_gone_gives_no_traceback(tmp_path, shut):
+    (tmp_path / "a.jsonl").write_text('{"step": 1, "loss": 2.0}\n' * 3)
+    for command in ("--help", f"inspect {tmp_path}/a.jsonl", f"inspect --rows {tmp_path}/a.jsonl"):
+        line = f"{shlex.quote(sys.executable)} -m monitor {command} {shut}"
+        done = subprocess.run(["bash", "-c", line], capture_output=True, text=True, check=False, timeout=60, cwd=ROOT)
+        assert "Traceback" not in done.stderr
+        assert "Exception ignored" not in done.stderr
+        if "--help" not in command:  # argparse swallows it
+            assert done.returncode == (1 if "full" in shut else 0)
 
 
 @pytest.mark.parametrize("verb", [["list"], ["show", "x"], ["evidence", "x"]])

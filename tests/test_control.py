@@ -38,6 +38,11 @@ class FakeSink:
         self.said.append(page)
         return Receipt(sink=self.name)
 
+    async def check(self) -> list[str]:
+        if self.fails:
+            raise PermanentError(f"{self.name}: invalid_auth")
+        return ["fake channel", "missing scope: files:write"]
+
     async def close(self) -> None:
         pass
 
@@ -157,7 +162,10 @@ def test_a_test_page_says_how_each_sink_did(folder):
     async def body(w: World) -> None:
         w.sinks.append(FakeSink("broken", fails=True))
         said = (await w.ask("test-page", "all")).split("\n")
-        assert said == ["fake: posted, edited and answered in the thread", "broken: FAILED: invalid_auth"]
+        assert said == [
+            "fake: fake channel", "fake: MISSING scope: files:write", "fake: posted a test page",
+            "fake: edited it to resolved and answered in its thread", "broken: FAILED: invalid_auth",
+        ]  # fmt: skip
         assert [p.state for p in w.sinks[0].said] == ["open", "resolved"]
 
     play(folder, body)

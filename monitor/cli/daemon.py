@@ -1,26 +1,15 @@
-"""`watch`, `run` and `check`."""
+"""`watch` and `run`."""
 
 from __future__ import annotations
 
 import asyncio
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from monitor.cli.say import FAILED, MISUSED, OK, fail, set_up_logging
+from monitor.cli.say import FAILED, MISUSED, OK, fail, plain, set_up_logging
 from monitor.config import Config, ConfigError, default, load
-
-
-def check(path: Path) -> int:
-    """Every problem of a configuration on a line of its own."""
-    try:
-        load(path, os.environ)
-    except ConfigError as e:
-        print(e, file=sys.stderr)
-        return MISUSED
-    print(f"{path}: good")
-    return OK
 
 
 def run(path: Path) -> int:
@@ -35,23 +24,32 @@ def run(path: Path) -> int:
 
 
 def watch(paths: Sequence[str], path: Path | None) -> int:
-    """The daemon without a configuration."""
-    missing = [p for p in paths if not Path(p).exists()]
-    if missing:
-        return fail(f"{missing[0]}: no such file or folder", MISUSED)
+    """The daemon without a configuration; it says what it understood of the runs."""
+    for given in paths:
+        try:
+            Path(given).stat()
+        except (OSError, ValueError) as e:
+            why = "no such file or folder" if isinstance(e, FileNotFoundError) else getattr(e, "strerror", None) or e
+            return fail(f"{given}: {why}", MISUSED)
     try:
         config = default(paths, os.environ) if path is None else load(path, os.environ)
+        if path is not None:
+            config = config.model_copy(update={"sources": default(paths, os.environ).sources})
     except ConfigError as e:
         print(e, file=sys.stderr)
         return MISUSED
-    if path is not None:
-        config = config.model_copy(update={"sources": default(paths, os.environ).sources})
     set_up_logging("warning" if path is None else config.log.level, config.log.format)
-    return _serve(config)
+    return _serve(config, _say)
 
 
-def _serve(config: Config) -> int:
-    from monitor import wiring  # noqa: PLC0415, `check` needs none of it
+def _say(lines: list[str]) -> None:
+    for line in lines:
+        indent = line[: len(line) - len(line.lstrip())]
+        print(f"runwarden: {indent}{plain(line)}", file=sys.stderr)
+
+
+def _serve(config: Config, say: Callable[[list[str]], None] | None = None) -> int:
+    from monitor import wiring  # noqa: PLC0415, a bad configuration needs none of it
     from monitor.store import StoreError  # noqa: PLC0415
 
     def started(addresses: wiring.Addresses) -> None:
@@ -64,7 +62,7 @@ def _serve(config: Config) -> int:
         sys.stderr.flush()
 
     try:
-        asyncio.run(wiring.run(config, started))
+        asyncio.run(wiring.run(config, started, say))
     except (StoreError, OSError) as e:
         return fail(e, FAILED)
     return OK

@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator, Mapping
 from importlib.resources import as_file, files
 from pathlib import Path
 
-from monitor.cli.say import FAILED, OK, fail
+from monitor.cli.say import FAILED, OK, fail, postponed
 from monitor.incident import Incident, State
 from monitor.reader import Reader
 
@@ -51,13 +51,13 @@ def demo(keep: Path | None) -> int:
     settings = _live(os.environ)
     if isinstance(settings, int):
         return settings
-    with _folder(keep) as folder:
+    with postponed() as check, _folder(keep) as folder:
         (folder / "runs").mkdir(parents=True, exist_ok=True)
         config = folder / "demo.yaml"
         config.write_text(_CONFIG.format(folder=folder).replace("  terminal: {}\n", f"  terminal: {{}}\n{settings[0]}"))
         with config.open("a") as f:
             f.write(settings[1])
-        return _play(folder, config)
+        return _play(folder, config, check)
 
 
 def _live(environ: Mapping[str, str]) -> tuple[str, str] | int:
@@ -79,35 +79,41 @@ def _live(environ: Mapping[str, str]) -> tuple[str, str] | int:
 @contextlib.contextmanager
 def _folder(keep: Path | None) -> Iterator[Path]:
     if keep is not None:
-        keep.mkdir(parents=True, exist_ok=True)
+        keep.mkdir(parents=True, exist_ok=True)  # OSError: main says it
         yield keep.absolute()
         return
     folder = Path(tempfile.mkdtemp(prefix="runwarden-demo-"))
-    yield folder
+    try:
+        yield folder
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)  # interrupted: nothing is left behind
+        raise
     shutil.rmtree(folder / "runs", ignore_errors=True)
     for name in ("state.db", "state.db-wal", "state.db-shm"):
         (folder / "state" / name).unlink(missing_ok=True)
 
 
-def _play(folder: Path, config: Path) -> int:
-    daemon = subprocess.Popen([sys.executable, "-m", "monitor", "run", "--config", config])
+def _play(folder: Path, config: Path, check: Callable[[], None]) -> int:
+    # Their own session: a Ctrl-C ends this process, which then ends them.
+    daemon = subprocess.Popen([sys.executable, "-m", "monitor", "run", "--config", config], start_new_session=True)
     writer: subprocess.Popen[bytes] | None = None
     try:
         deadline = time.monotonic() + LIMIT_S
-        if not _wait((folder / "state" / "control.sock").exists, deadline, daemon):
+        if not _wait((folder / "state" / "control.sock").exists, deadline, daemon, check):
             return fail("the daemon did not start", FAILED)
         print("demo: a recorded training run is being written now; its page comes when the run goes wrong.", flush=True)
         with as_file(files("monitor.cli") / "demo.jsonl.gz") as recording:
             target = folder / "runs" / "demo-run.jsonl"
             command = [sys.executable, "-m", "monitor.cli.demo_writer", str(recording), str(target)]
-            writer = subprocess.Popen(command)
+            writer = subprocess.Popen(command, start_new_session=True)
             reader = Reader(folder / "state" / "state.db")
-            done = _wait(lambda: _settled(reader) is not None, deadline, daemon)
+            done = _wait(lambda: _settled(reader) is not None, deadline, daemon, check)
             incident = _settled(reader)
             reader.close()
         if not done or incident is None:
             return fail(f"the incident was not settled within {LIMIT_S:g} s", FAILED)
         time.sleep(LINGER_S)  # the last edit reaches the terminal
+        check()
         print(f"demo: chart {folder / 'state' / 'charts' / (incident.id + '.png')}")
         print("demo: the run was paged, explained, its predictions scored, and the incident resolved.", flush=True)
         return OK
@@ -115,7 +121,11 @@ def _play(folder: Path, config: Path) -> int:
         for process in (writer, daemon):
             if process is not None and process.poll() is None:
                 process.send_signal(signal.SIGTERM)
-                process.wait(timeout=10)
+                try:
+                    process.wait(timeout=10)
+                except subprocess.TimeoutExpired:
+                    process.kill()
+                    process.wait()
 
 
 def _settled(reader: Reader) -> Incident | None:
@@ -129,8 +139,12 @@ def _settled(reader: Reader) -> Incident | None:
     return None
 
 
-def _wait(condition: Callable[[], bool], deadline: float, daemon: subprocess.Popen[bytes]) -> bool:
+def _wait(
+    condition: Callable[[], bool], deadline: float, daemon: subprocess.Popen[bytes], check: Callable[[], None]
+) -> bool:
+    """Whether the condition came true. check: raises when this was interrupted."""
     while time.monotonic() < deadline and daemon.poll() is None:
+        check()
         if condition():
             return True
         time.sleep(0.1)

@@ -1,4 +1,4 @@
-"""`incidents` and `test-page`. What changes something goes through the running daemon; reading goes to the database."""
+"""`incidents`. What changes something goes through the running daemon; reading goes to the database."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import sqlite3
 import sys
 from pathlib import Path
 
-from monitor.cli.say import FAILED, MISUSED, OK, fail
+from monitor.cli.say import FAILED, MISUSED, OK, fail, fit, plain
 from monitor.config import Config, ConfigError, load
 from monitor.control import ControlError, ask
 from monitor.incident import Incident
@@ -38,20 +38,10 @@ def command(args: argparse.Namespace) -> int:
     return _tell(socket, args.what, args.id, values)
 
 
-def test_page(config: Path | None) -> int:
-    """Post a test page through the running daemon."""
-    try:
-        _, socket = _place(config, None)
-    except ConfigError as e:
-        print(e, file=sys.stderr)
-        return MISUSED
-    return _tell(socket, "test-page", "all", {})
-
-
 def _place(config: Path | None, state_dir: Path | None) -> tuple[Path, Path]:
     """State folder and control socket of the daemon."""
     if config is not None:
-        loaded: Config = load(config, os.environ)
+        loaded: Config = load(config, os.environ, secrets=False)
         return loaded.state_dir, loaded.control_socket
     folder = state_dir or Path(os.environ.get("STATE_DIRECTORY", _STATE_DIR))
     return folder, folder / "control.sock"
@@ -62,8 +52,8 @@ def _tell(socket: Path, verb: str, incident: str, values: dict[str, str]) -> int
         answer = asyncio.run(ask(socket, verb, incident, **values))
     except ControlError as e:
         return fail(e, FAILED)
-    print(answer)
-    return FAILED if "FAILED" in answer else OK
+    print(plain(answer))
+    return OK
 
 
 def _read(path: Path, args: argparse.Namespace) -> int:
@@ -82,20 +72,25 @@ def _read(path: Path, args: argparse.Namespace) -> int:
 
 
 def _list(reader: Reader) -> int:
-    form = "{:<12} {:<13} {:<7} {:<24} {}"
-    print(form.format("id", "state", "tier", "opened", "what"))
-    for i in reader.incidents():
-        print(form.format(i.id, i.state, i.severity.name.lower(), moment(i.opened_t), headline(i)))
+    incidents = reader.incidents()
+    if not incidents:
+        print("no incidents")
+        return OK
+    form = "{:<12}  {:<12}  {:<6}  {:<23}  {}"
+    print(fit(form.format("id", "state", "tier", "opened", "what")))
+    for i in incidents:
+        tier = i.severity.name.lower()
+        print(fit(form.format(i.id, i.state, tier, moment(i.opened_t), plain(headline(i)))))
     return OK
 
 
 def _show(reader: Reader, incident: Incident) -> int:
     from monitor.desk import explanation  # noqa: PLC0415, a list needs no analysis
 
-    print(headline(incident))
+    print(fit(plain(headline(incident))))
     print(f"{incident.state}, {incident.severity.name.lower()}, id {incident.id}, episode {incident.episode}")
     for label, value in facts(incident):
-        print(f"  {label}: {value}")
+        print(fit(f"  {label}: {plain(value)}"))
     hypothesis = explanation(reader, incident)
     if hypothesis is not None:
         _explain(hypothesis)
@@ -103,7 +98,7 @@ def _show(reader: Reader, incident: Incident) -> int:
     for change in reader.changes(incident.id):
         print(f"  {moment(change.t)}  episode {change.episode}, revision {change.revision}: {change.reason}")
     for note in reader.notes(incident.id):
-        print(f"  thread: {note.text}")
+        print(fit(f"  thread: {plain(note.text)}"))
     for d in reader.deliveries(pending=False):
         if d.incident == incident.id:
             state = "delivered" if d.delivered >= d.wanted else f"dead: {d.error}" if d.dead else f"pending {d.error}"
@@ -112,17 +107,19 @@ def _show(reader: Reader, incident: Incident) -> int:
 
 
 def _explain(hypothesis: HypothesisView) -> None:
-    print(f"\nHypothesis ({hypothesis.author}): {hypothesis.cause.replace('_', ' ')}. {hypothesis.summary}")
+    cause = f"{hypothesis.cause.replace('_', ' ')}. {plain(hypothesis.summary)}"
+    print(f"\n{fit(f'Hypothesis ({plain(hypothesis.author)}): {cause}')}")
     for claim in hypothesis.claims:
-        print(f"  {claim.verdict}: {claim.text} ({claim.found})")
+        print(fit(f"  {claim.verdict}: {plain(claim.text)} ({plain(claim.found)})"))
     for rival in hypothesis.rivals:
-        print(f"  rival: {rival}")
+        print(fit(f"  rival: {plain(rival)}"))
     for p in hypothesis.predictions:
-        print(f"  prediction, {p.outcome}: {p.text}, p={p.probability:.2f} {p.found}")
+        text = f"  prediction, {p.outcome}: {plain(p.text)}, p={p.probability:.2f}"
+        print(fit(f"{text} {plain(p.found)}" if p.found else text))
     if hypothesis.experiment:
-        print(f"  experiment: {hypothesis.experiment}")
+        print(fit(f"  experiment: {plain(hypothesis.experiment)}"))
     if hypothesis.note:
-        print(f"  note: {hypothesis.note}")
+        print(fit(f"  note: {plain(hypothesis.note)}"))
 
 
 def _evidence(reader: Reader, incident: Incident) -> int:

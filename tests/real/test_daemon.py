@@ -396,3 +396,43 @@ def test_the_demo_calls_nobody_whatever_keys_are_exported():
         with contextlib.suppress(BlockingIOError):
             door.accept()[0].close()
             pytest.fail("the demo called out")
+
+
+@pytest.mark.parametrize(("sign", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_demo_that_is_interrupted_leaves_nothing_behind(tmp_path, sign, code):
+    environ = {k: v for k, v in os.environ.items() if k in ("PATH", "HOME", "LANG")} | {"TMPDIR": str(tmp_path)}
+    command = [sys.executable, "-m", "monitor", "demo"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=ROOT, env=environ) as running:
+        assert running.stdout is not None
+        assert b"is being written now" in running.stdout.readline()
+        children = Path(f"/proc/{running.pid}/task/{running.pid}/children").read_text().split()
+        running.send_signal(sign)
+        _, err = running.communicate(timeout=20)
+    assert running.returncode == code
+    assert b"Traceback" not in err
+    assert list(tmp_path.iterdir()) == []
+    assert children
+    assert not any(Path("/proc", child).exists() for child in children)
+
+
+def test_watch_says_what_it_understood_and_ends_well_when_interrupted(tmp_path_factory):
+    tmp_path = tmp_path_factory.mktemp("w")  # the path of a socket is short
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "runs" / "a.jsonl").write_text('{"step": 1, "loss": 2.0, "t": 1e9}\n' * 5)
+    environ = {k: v for k, v in os.environ.items() if k in ("PATH", "LANG", "TMPDIR")} | {"HOME": str(tmp_path)}
+    command = [sys.executable, "-m", "monitor", "watch", str(tmp_path / "runs")]
+    for rows in (5, 6):
+        with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=ROOT, env=environ) as running:
+            assert running.stderr is not None
+            heard = []
+            for line in iter(running.stderr.readline, ""):
+                heard.append(line)
+                if "no data time" in line:
+                    break
+            running.send_signal(signal.SIGINT)
+            running.stderr.read()
+        assert running.returncode == 0, heard
+        assert any(f"a: {tmp_path}/runs/a.jsonl, jsonl, {rows} rows so far" in line for line in heard), heard
+        assert any("loss: loss" in line for line in heard)
+        with (tmp_path / "runs" / "a.jsonl").open("a") as f:
+            f.write('{"step": 2, "loss": 2.0, "t": 1e9}\n')

@@ -20,6 +20,7 @@ from monitor.sources.files import PARSERS, Formats
 from monitor.sources.files.discover import run_of
 from monitor.sources.files.haul import Haul, Names
 from monitor.sources.files.rows import Parsed, Piece, Tally
+from monitor.sources.files.tailer import MAX_LINE_BYTES
 from monitor.sources.files.whole import Whole
 
 MAX_ROWS = 8_192
@@ -31,14 +32,16 @@ COARSE_TICK_S = 600.0
 MAX_GAP_S = 7 * 86_400.0
 
 
-def read_file(path: str, *, run: str | None = None, formats: Formats = PARSERS) -> Iterator[Batch]:
+def read_file(
+    path: str, *, run: str | None = None, formats: Formats = PARSERS, max_line_bytes: int = MAX_LINE_BYTES
+) -> Iterator[Batch]:
     """Yield the batches of one file, its rows as LIVE, in row order; the last has `at_head`.
 
     t_recv: the latest time that any row has had so far, or of the tick; 0.0 without a clock. run: the run id; by
     default the file's name without its suffixes. Before the first batch raises OSError if the file cannot be read and
     PermanentError if its format is unknown; later OSError if an archive is damaged.
     """
-    whole = Whole(path, formats)
+    whole = Whole(path, formats, max_line_bytes)
     names = Names(run or run_of(path, path), path, {})
     source, now = PurePath(path).name, -math.inf
     for parsed in whole:

@@ -9,26 +9,27 @@ from monitor.sources.files import PARSERS, Formats
 from monitor.sources.files.portion import note, take
 from monitor.sources.files.rows import Parsed, Tally, Unusable
 from monitor.sources.files.sniff import Sniffer
-from monitor.sources.files.tailer import Tail
+from monitor.sources.files.tailer import MAX_LINE_BYTES, Tail
 
 CHUNK_BYTES = 1 << 18
 
 
 _WHY: dict[Unusable | None, str] = {
-    Unusable.UNRECOGNISED: "no training metrics found in it; known are JSON lines, CSV with a header, and the console"
-    " lines of nanoGPT, Megatron-LM, torchtitan and their kin",
-    Unusable.BINARY: "a binary file of no known format",
+    None: "no complete line: it is empty, or one very long line",
+    Unusable.UNRECOGNISED: "no training metrics found; known are JSON lines, CSV with a header, trainer_state.json,"
+    " console lines of common trainers; for others try: runwarden inspect FILE --pattern REGEX",
+    Unusable.BINARY: "a binary file, neither TensorBoard events nor a W&B log",
 }
 
 
 class Whole:
     """Iterates over what the parser makes of each chunk. format: name of the parser."""
 
-    def __init__(self, path: str, formats: Formats = PARSERS) -> None:
+    def __init__(self, path: str, formats: Formats = PARSERS, max_line_bytes: int = MAX_LINE_BYTES) -> None:
         """Open `path`. Raises OSError if it cannot be read, PermanentError if its content is of no known format."""
         self.path = path
         self._formats = formats
-        self._tail = Tail(path)
+        self._tail = Tail(path, max_line_bytes=max_line_bytes)
         self.tally = Tally()
         self.lines = 0
         try:
@@ -41,7 +42,7 @@ class Whole:
         sniffer = Sniffer(self._formats)
         while not (name := sniffer.look(self._tail, self.tally, final=True)):
             if self._tail.unchanged():
-                raise PermanentError(f"{self.path}: {_WHY.get(sniffer.reason, 'no complete line')}")
+                raise PermanentError(f"{self.path}: {_WHY.get(sniffer.reason, _WHY[None])}")
         return name
 
     def __iter__(self) -> Iterator[Parsed]:
