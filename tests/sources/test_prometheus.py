@@ -20,8 +20,8 @@ from hypothesis import strategies as st
 from detectors.types import Origin
 from monitor.errors import PermanentError, TransientError
 from monitor.frame import Batch, Status
-from monitor.sources.prometheus.rows import Query
 from monitor.sources.prometheus.source import Plan, PrometheusSource, authorization
+from monitor.sources.series import Query
 
 POLL_MS = 15_000
 QUERIES = (Query(query="loss"), Query(query="lr"), Query(query="step"))

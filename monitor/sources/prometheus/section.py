@@ -79,8 +79,8 @@ class Params(SourceSection):
 
 def create(params: Params) -> list[Source]:
     """One source for the server."""
-    from monitor.sources.prometheus.rows import Query  # aiohttp: only what is configured  # noqa: PLC0415
-    from monitor.sources.prometheus.source import Plan, PrometheusSource, authorization  # noqa: PLC0415
+    from monitor.sources.prometheus.source import Plan, PrometheusSource, authorization  # noqa: PLC0415, aiohttp
+    from monitor.sources.series import Query  # noqa: PLC0415
 
     token, password = (s.get_secret_value() if s else "" for s in (params.token, params.password))
     plan = Plan(

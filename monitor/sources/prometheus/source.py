@@ -23,14 +23,14 @@ import aiohttp
 
 from monitor.frame import Batch, LogLine, Status
 from monitor.sources.prometheus.api import Api, RefusedError, Series, TooMuchError
-from monitor.sources.prometheus.rows import HEAD, Columns, Query, Runs, Unusable, Window
+from monitor.sources.prometheus.rows import HEAD, Columns, Runs, Unusable, Window
+from monitor.sources.series import Query, Targets
 
 MAX_SAMPLES = 200_000
 MAX_SPAN_MS = 10_000_000  # below 11,000 points of a series that is scraped every second
 MIN_SPAN_MS = 1_000
 NEW_MS = 3_600_000
 SEEK_EVERY_MS = 60_000
-MAX_TARGETS = 20_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,8 +101,7 @@ class Reading:
         self._span = MAX_SPAN_MS
         self._may_seek = True
         self._sought = 0
-        self._targets: dict[tuple[str, str], set[str]] = {}
-        self._down: set[tuple[str, str]] = set()
+        self._targets = Targets()
         if HEAD in cursors:
             try:
                 head = json.loads(cursors[HEAD])
@@ -209,20 +208,9 @@ class Reading:
         """What changed about the targets of the runs."""
         for run, columns in found.items():
             for series in columns.values():
-                target = (series.labels.get("job", ""), series.labels.get("instance", ""))
-                if target in self._targets or len(self._targets) < MAX_TARGETS:
-                    self._targets.setdefault(target, set()).add(run)
+                self._targets.learn(series.labels, run)
         down = await api.down(window.stop)
         if down is None:
             return []
-        known = {t for t in down if t in self._targets}
-        changes = [(t, "cannot be scraped (up == 0)") for t in sorted(known - self._down)]
-        changes += [(t, "no longer has up == 0") for t in sorted(self._down - known)]
-        self._down = known
-        return [
-            LogLine(
-                run=run, row=self._runs.row(run), text=f"Prometheus: the target job={job} instance={instance} {what}"
-            )
-            for (job, instance), what in changes
-            for run in sorted(self._targets[job, instance])
-        ]
+        news = sorted(down | self._targets.down())
+        return [line for t in news for line in self._targets.hear(t, down=t in down, row=self._runs.row)]
