@@ -26,6 +26,7 @@ class Sample:
 class PrometheusDouble:
     """now: the server's clock, ms. left_open: ranges without their first moment, as version 3 has them.
 
+    victoria: like VictoriaMetrics, whose time() lies half a minute back.
     answer: takes the place of the next answers; may raise or be any web.Response. asked: all queries.
     """
 
@@ -36,6 +37,7 @@ class PrometheusDouble:
     answer: Callable[[str], web.Response | None] = lambda _: None
     asked: list[tuple[str, dict[str, str]]] = field(default_factory=list)
     most_samples: int = 0
+    victoria: bool = False
 
     def add(self, t: int, value: float | str, *, seen: int | None = None, **labels: str) -> None:
         """A sample; labels with the metric as `name`."""
@@ -45,11 +47,20 @@ class PrometheusDouble:
         self.series.setdefault(key, []).append(Sample(t, text, t if seen is None else seen))
 
     async def _query(self, request: web.Request) -> web.Response:
+        response = self._answered(request)
+        if self.victoria:
+            response.headers["X-Server-Hostname"] = "vm"
+        return response
+
+    def _answered(self, request: web.Request) -> web.Response:
         query = request.query["query"]
         self.asked.append((query, dict(request.headers)))
         other = self.answer(query)
         if other is not None:
             return other
+        if query == "time()" and self.victoria:
+            value = [self.now / 1000, f"{self.now / 1000 - 30:.3f}"]
+            return _ok("vector", [{"metric": {}, "value": value}])
         if query == "time()":
             return _ok("scalar", [self.now / 1000, f"{self.now / 1000:.3f}"])
         end = round(float(request.query["time"]) * 1000)
