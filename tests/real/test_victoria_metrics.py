@@ -134,8 +134,9 @@ def test_history_scrapes_and_a_restart_of_the_server_give_every_sample_once(tmp_
         assert [(t, v) for _, t, _, v, _ in live] == [(t, v) for t, v in truth if not math.isnan(v)]
         assert [r[0] for r in live] == list(range(len(live)))
         assert all(math.isclose(v, 1 / step) for _, _, step, v, _ in live)
-        assert [(r[0], r[1], r[2], r[3], r[4]) for r in old] == [
-            (i, float(first + 5 * i), 10 * i, v, Origin.HISTORY) for i, v in enumerate(values)
+        # It stores decimals of about 15 digits.
+        assert [(r[0], r[1], r[2], round(r[3], 9), r[4]) for r in old] == [
+            (i, float(first + 5 * i), 10 * i, round(v, 9), Origin.HISTORY) for i, v in enumerate(values)
         ]
 
     asyncio.run(main())
