@@ -15,10 +15,11 @@ from monitor.config import load
 from monitor.desk import last_said
 from monitor.pages import facts
 from monitor.reader import Reader
+from monitor.sources.hosts import Hosts
 from monitor.sources.prometheus.source import Plan, PrometheusSource
 from monitor.sources.remote_write.intake import Delivered, Intake
 from monitor.sources.remote_write.message import parse
-from monitor.sources.remote_write.rows import Bounds
+from monitor.sources.remote_write.rows import Bounds, Runs
 from monitor.sources.series import Query
 from monitor.wiring import open_ledger
 
@@ -78,10 +79,15 @@ def test_a_polled_run_that_fell_silent(tmp_path: Path, up: bool, said: list[str]
     assert watch.pages() == [(Kind.SILENCE, said)]
 
 
+def intake_of(now: int) -> Intake:
+    hosts = Hosts((), "instance", {})
+    return Intake("rw", (Query(query="loss"),), Runs({}, Bounds(), "", now, hosts), hosts, "", now)
+
+
 @pytest.mark.parametrize(("up", "said"), [(1.0, []), (0.0, [DOWN])])
 def test_a_pushed_run_that_fell_silent(tmp_path: Path, up: float, said: list[str]) -> None:
     watch, start = Watch(tmp_path), 1_700_000_000_000
-    intake = Intake("rw", (Query(query="loss"),), "", Bounds(), {}, start)
+    intake = intake_of(start)
     for i in range(1, POLLS):
         now = start + i * POLL_MS
         values = {"loss": 1.0 / i, "up": 1.0} if i <= ROWS else {"up": up}
@@ -95,7 +101,7 @@ def test_a_pushed_run_that_fell_silent(tmp_path: Path, up: float, said: list[str
 
 def test_a_sender_that_is_gone_makes_an_outage_and_no_silent_run(tmp_path: Path) -> None:
     watch, start = Watch(tmp_path), 1_700_000_000_000
-    intake = Intake("rw", (Query(query="loss"),), "", Bounds(), {}, start)
+    intake = intake_of(start)
     for i in range(1, POLLS):
         now = start + i * POLL_MS
         request = parse(series([(now, 1.0 / i)], run="a"))

@@ -12,6 +12,7 @@ import numpy as np
 
 from detectors.types import Origin
 from monitor.frame import Frame, LogLine
+from monitor.sources.hosts import Hosts
 
 MAX_NAME = 200
 MAX_TARGETS = 20_000
@@ -40,20 +41,25 @@ class Query:
 
 
 def frames_of(
-    run: str, rows: Mapping[int, Mapping[str, float]], first: int, step: str, origin: Callable[[int], Origin]
+    run: str,
+    rows: Mapping[int, Mapping[str, float]],
+    first: int,
+    step: str,
+    origin: Callable[[int], Origin],
+    hosts: Hosts,
 ) -> tuple[list[Frame], int]:
     """Rows in order of time, those of equal columns and origin in one frame; and the number of the row after them.
 
     rows: ms since 1970 → column → value. first: number of the first row. step: the column that holds the step, "" if
-    none does; a row that has nothing else is none.
+    none does; a row that has nothing else is none. hosts: what they say stands beside what the run says.
     """
     groups: dict[tuple[Origin, tuple[str, ...]], list[tuple[int, int, int, list[float]]]] = {}
-    for t in sorted(rows):
-        values = {c: v for c, v in rows[t].items() if c != step}
-        if values:
-            kind = (origin(t), tuple(values))
-            groups.setdefault(kind, []).append((first, step_of(rows[t].get(step, -1.0)), t, list(values.values())))
-            first += 1
+    own = {t: values for t in sorted(rows) if (values := {c: v for c, v in rows[t].items() if c != step})}
+    for (t, said), context in zip(own.items(), hosts.context(run, list(own)), strict=True):
+        values = context | said
+        kind = (origin(t), tuple(values))
+        groups.setdefault(kind, []).append((first, step_of(rows[t].get(step, -1.0)), t, list(values.values())))
+        first += 1
     return [
         Frame(
             run=run,

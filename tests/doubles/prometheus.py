@@ -10,7 +10,9 @@ from dataclasses import dataclass, field
 
 from aiohttp import web
 
-_RANGE = re.compile(r"(?P<name>\w+)(\{(?P<label>\w+)=\"(?P<value>[^\"]*)\"\})?\[(?P<ms>\d+)ms\]")
+_RANGE = re.compile(
+    r"(?P<name>\w*)(\{__name__=~\"(?P<names>[\w|]+)\"\}|\{(?P<label>\w+)=\"(?P<value>[^\"]*)\"\})?\[(?P<ms>\d+)ms\]"
+)
 
 
 @dataclass
@@ -73,7 +75,10 @@ class PrometheusDouble:
         result = []
         for key, samples in self.series.items():
             labels = dict(key)
-            if labels["__name__"] != found["name"] or (found["label"] and labels.get(found["label"]) != found["value"]):
+            name, label = labels["__name__"], found["label"]
+            if name not in (found["names"] or found["name"]).split("|") or (
+                label and labels.get(label) != found["value"]
+            ):
                 continue
             inside = [
                 [s.t / 1000, s.value]

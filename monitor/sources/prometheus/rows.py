@@ -16,6 +16,7 @@ import numpy as np
 
 from detectors.types import Origin
 from monitor.frame import Frame
+from monitor.sources.hosts import Hosts
 from monitor.sources.prometheus.api import Series
 from monitor.sources.series import Query, frames_of
 
@@ -35,6 +36,7 @@ class Unusable(StrEnum):
     WARNED = "prometheus_incomplete_answer"
     TOO_OLD = "prometheus_gap_older_than_lookback"
     CORRUPT = "prometheus_corrupt_cursor"
+    NO_CONTEXT = "prometheus_preset_not_answered"
 
 
 @dataclass(slots=True)
@@ -73,8 +75,9 @@ Columns = dict[str, Series]
 class Runs:
     """How far every run was read, and what is new in the next answers."""
 
-    def __init__(self, source: str, cursors: Mapping[str, str], step: str) -> None:
+    def __init__(self, source: str, cursors: Mapping[str, str], step: str, hosts: Hosts) -> None:
         """step: the column that holds the step, "" if none does. Damaged cursors are ignored and counted."""
+        self._hosts = hosts
         self._source = source
         self._step = step
         self._runs: dict[str, Progress] = {}
@@ -111,6 +114,7 @@ class Runs:
                 if run not in self._runs and len(self._runs) >= MAX_RUNS:
                     self.count(Unusable.RUN_LIMIT)
                     continue
+                self._hosts.learn(series.labels, run)
                 places.setdefault((run, query.column(series.labels)), []).append(series)
         found: dict[str, Columns] = {}
         for (run, column), candidates in places.items():
@@ -183,7 +187,7 @@ class Runs:
             progress.held = max(waiting, default=-1)
             held = min([held, *waiting])
             if moved:
-                made, progress.row = frames_of(run, rows, progress.row, self._step, window.origin)
+                made, progress.row = frames_of(run, rows, progress.row, self._step, window.origin, self._hosts)
                 frames += made
                 progress.at = {c: t for c, t in progress.at.items() if t >= floor}
                 cursors[RUN + run] = progress.dumps()

@@ -11,10 +11,13 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from detectors.types import Origin
 from monitor.frame import Batch, LogLine, Status
+from monitor.sources.hosts import Hosts
 from monitor.sources.remote_write.message import Labels, MalformedError, WriteRequest, labels_of
-from monitor.sources.remote_write.rows import Bounds, Place, Runs, Unusable, fingerprint
+from monitor.sources.remote_write.rows import Place, Runs, Unusable, fingerprint
 from monitor.sources.selector import Selector
 from monitor.sources.series import Query, Target, Targets
 
@@ -34,19 +37,18 @@ class Delivered:
     request: WriteRequest
 
 
-_Meaning = Place | Target | Unusable
+_Meaning = Place | Target | dict[str, str] | Unusable  # a dict: the labels of a host's series
 
 
 class Intake:
     """Everything that is known of what was pushed, from a set of cursors on. Times are ms since 1970."""
 
-    def __init__(
-        self, name: str, queries: Sequence[Query], step: str, bounds: Bounds, cursors: Mapping[str, str], now: int
-    ) -> None:
-        """cursors: as batches carried them. step: the column that holds the step, "" if none does."""
+    def __init__(self, name: str, queries: Sequence[Query], runs: Runs, hosts: Hosts, head: str, now: int) -> None:
+        """head: the cursor HEAD, "" if there is none."""
         self._name = name
         self._queries = [(query, Selector(query.query)) for query in queries]
-        self._runs = Runs(cursors, bounds, step, now)
+        self._runs = runs
+        self._hosts = hosts
         self._targets = Targets()
         self._known: dict[Labels, _Meaning] = {}
         self._heard: dict[str, int] = {}
@@ -54,9 +56,9 @@ class Intake:
         self._since, self._began = now, now
         # Before the first start nobody ever sent: that nobody does is no outage.
         self._latest = now if len(self._runs) else -1
-        if HEAD in cursors:
+        if head:
             try:
-                self._since = int(json.loads(cursors[HEAD])["since"])
+                self._since = int(json.loads(head)["since"])
             except (ValueError, LookupError, TypeError):
                 self._runs.count(Unusable.CORRUPT)
 
@@ -75,6 +77,8 @@ class Intake:
                         touched.add(meaning.run)
                 elif isinstance(meaning, Unusable):
                     self._runs.count(meaning, len(series.points))
+                elif isinstance(meaning, dict):
+                    lines += self._context(meaning, series.points)
                 else:
                     for value in (v for _, v in series.points if v is not None):
                         lines += self._targets.hear(meaning, down=value == 0.0, row=self._runs.row)
@@ -96,6 +100,13 @@ class Intake:
             detail=f"no sender has been heard for {quiet_ms // 1000} s" if lost else "",
             at_head=quiet_ms <= HEARD_MS,
         )
+
+    def _context(self, labels: Mapping[str, str], points: Sequence[tuple[int, float | None]]) -> list[LogLine]:
+        """Samples of a host; a line for its runs if they tell of a fault."""
+        t = np.array([t for t, v in points if v is not None], dtype=np.int64)
+        values = np.array([v for _, v in points if v is not None], dtype=np.float64)
+        told = self._hosts.put(labels, t, values)
+        return [LogLine(run=run, row=self._runs.row(run), text=text) for run, text in told]
 
     def _origin(self, t: int) -> Origin:
         if t <= self._since:
@@ -134,6 +145,8 @@ class Intake:
         except MalformedError:
             return Unusable.BAD_LABELS
         query = next((q for q, selector in self._queries if selector.matches(labels)), None)
+        if query is None and self._hosts.wants(labels):
+            return labels
         if query is None:
             target = labels.get("job", ""), labels.get("instance", "")
             return target if labels.get("__name__") == "up" else Unusable.NO_QUERY
@@ -142,4 +155,5 @@ class Intake:
             return Unusable.NO_RUN
         run = f"{self._name}/{run}"
         self._targets.learn(labels, run)
+        self._hosts.learn(labels, run)
         return Place(run=run, column=query.column(labels), series=fingerprint(labels))

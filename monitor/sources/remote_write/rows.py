@@ -18,6 +18,7 @@ from hashlib import blake2b
 
 from detectors.types import Origin
 from monitor.frame import Frame
+from monitor.sources.hosts import Hosts
 from monitor.sources.series import frames_of
 
 RUN = "run:"
@@ -124,9 +125,10 @@ class Bounds:
 class Runs:
     """How far every run was taken."""
 
-    def __init__(self, cursors: Mapping[str, str], bounds: Bounds, step: str, now: int) -> None:
+    def __init__(self, cursors: Mapping[str, str], bounds: Bounds, step: str, now: int, hosts: Hosts) -> None:
         """step: the column that holds the step, "" if none does. Damaged cursors are ignored and counted."""
         self._bounds = bounds
+        self._hosts = hosts
         self._step = step
         self._runs: dict[str, Progress] = {}
         self._waiting: set[str] = set()  # runs with held rows
@@ -208,7 +210,7 @@ class Runs:
         for run in sorted(self._waiting | touched):
             progress = self._runs[run]
             rows = {t: progress.held.pop(t).values for t in progress.ripe(now, round(self._bounds.join_s * 1000))}
-            made, progress.row = frames_of(run, rows, progress.row, self._step, origin)
+            made, progress.row = frames_of(run, rows, progress.row, self._step, origin, self._hosts)
             frames += made
             (self._waiting.add if progress.held else self._waiting.discard)(run)
             if rows or run in touched:

@@ -8,13 +8,13 @@ from pydantic import Field, model_validator
 
 from monitor.fields import Listen, Secret
 from monitor.frame import Source
-from monitor.sources import SourceSection, named
-from monitor.sources.prometheus.section import PrometheusQuery
+from monitor.sources import named
+from monitor.sources.prometheus.section import HostParams, PrometheusQuery
 from monitor.sources.selector import Selector
 from monitor.web.address import is_loopback, parse_address
 
 
-class Params(SourceSection):
+class Params(HostParams):
     """Samples that Prometheus, vmagent and their kin push (remote write 1.0). Runs are called as for prometheus."""
 
     queries: tuple[PrometheusQuery, ...] = Field(
@@ -68,6 +68,9 @@ def create(params: Params) -> list[Source]:
         queries=tuple(Query(**query.model_dump()) for query in params.queries),
         token=params.token.get_secret_value() if params.token else "",
         step_metric=params.step_metric,
+        presets=params.presets,
+        host_label=params.host_label,
+        hosts=params.hosts,
         max_bytes=params.max_bytes,
         bounds=Bounds(max_series=params.max_series, max_run_series=params.max_run_series, join_s=params.join_s),
     )

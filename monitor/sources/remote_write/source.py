@@ -15,9 +15,10 @@ from dataclasses import dataclass, field, replace
 
 from monitor.errors import TransientError
 from monitor.frame import Batch
-from monitor.sources.remote_write.intake import Intake
+from monitor.sources.hosts import Hosts
+from monitor.sources.remote_write.intake import HEAD, Intake
 from monitor.sources.remote_write.receiver import Receiver, Waiting
-from monitor.sources.remote_write.rows import Bounds
+from monitor.sources.remote_write.rows import Bounds, Runs
 from monitor.sources.series import Query
 from monitor.web.app import serve
 
@@ -32,6 +33,9 @@ class Plan:
     step_metric: str = ""
     max_bytes: int = 16 << 20
     bounds: Bounds = field(default_factory=Bounds)
+    presets: tuple[str, ...] = ()
+    host_label: str = "instance"
+    hosts: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     answer_s: float = 20.0
     tick_s: float = 1.0
 
@@ -52,7 +56,10 @@ class RemoteWriteSource:
         """Yield batches for ever, beginning after `cursors`. TransientError while the address cannot be had."""
         plan = self._plan
         receiver = Receiver(token=plan.token, max_bytes=plan.max_bytes, answer_s=plan.answer_s)
-        intake = Intake(self.name, plan.queries, plan.step_metric, plan.bounds, cursors, self._now())
+        placed = {host: [f"{self.name}/{run}" for run in runs] for host, runs in plan.hosts.items()}
+        hosts = Hosts(plan.presets, plan.host_label, placed)
+        runs = Runs(cursors, plan.bounds, plan.step_metric, self._now(), hosts)
+        intake = Intake(self.name, plan.queries, runs, hosts, cursors.get(HEAD, ""), self._now())
         try:
             runner, self.url = await serve(receiver.app(), plan.listen)
         except OSError as e:
