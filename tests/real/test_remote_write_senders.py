@@ -8,6 +8,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from monitor.window import Window
 
 pytestmark = pytest.mark.real
 
+STOP_S = 5.0
 ROOT = Path(__file__).parents[2]
 SCRAPE = "global: {scrape_interval: 200ms}\nscrape_configs: [{job_name: train, static_configs: [{targets: ['%s']}]}]\n"
 # Requests so small that every scrape is torn, over several connections.
@@ -74,8 +76,10 @@ def test_a_sender_loses_and_doubles_nothing_while_the_daemon_is_stopped_and_kill
     exporter = Exporter()
     try:
         with running(sender(tmp_path, exporter.address, port), tmp_path / "sender.log", end=signal.SIGKILL):
-            with daemon(tmp_path):
+            with daemon(tmp_path) as process:
                 wait(lambda: len(steps(tmp_path)) >= 10, "ten rows")
+                asked = time.monotonic()
+            assert (process.returncode, time.monotonic() - asked < STOP_S) == (0, True)
             wait(lambda: exporter.scrapes >= steps(tmp_path)[-1] + 5, "scrapes while we are down")
             for kills in range(3):
                 with daemon(tmp_path) as process:
