@@ -63,7 +63,7 @@ def alt_text(window: Window, incident: Incident) -> str:
         before = series.values[(series.row < incident.first_row) & np.isfinite(series.values)]
         during = series.values[series.row >= incident.first_row]
         finite = during[np.isfinite(during)]
-        parts = [f"median {short(float(np.median(before)))} before"] if len(before) else []
+        parts = [f"median {short(float(np.quantile(before, 0.5, method='lower')))} before"] if len(before) else []
         if len(finite):
             parts.append(f"{short(float(finite.min()))} to {short(float(finite.max()))} since")
         if len(finite) < len(during):

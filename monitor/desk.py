@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+from detectors.types import Kind
 from monitor.errors import PermanentError, TransientError
 from monitor.explain import telling, unpack
 from monitor.incident import Incident
@@ -15,10 +16,13 @@ from monitor.metrics import Metrics
 from monitor.page import HypothesisView, Page, Receipt
 from monitor.pages import build
 from monitor.reader import Delivery, Reader
+from monitor.redaction import redact
 from monitor.state import State
 
 CHART_BEFORE, CHART_AFTER = 160, 400  # rows: few enough before it that a young event can be seen
 CHART_MOST = 20_000  # rows in all
+SAID, SAID_CHARS = 2, 200
+SAID_BEFORE = 2  # rows: a line may be told while the last row still waits for its columns
 
 
 log = logging.getLogger(__name__)
@@ -99,7 +103,15 @@ class Desk:
         address = self._link(incident.id)
         links = (("Status page", address),) if address else ()
         notes, view = reader.notes(incident.id), explanation(reader, incident)
-        return build(incident, page_id, notes, view, chart, links, self._command)
+        return build(incident, page_id, notes, view, chart, links, self._command, last_said(reader, incident))
+
+
+def last_said(reader: Reader, incident: Incident) -> tuple[str, ...]:
+    """What was said last of a run that fell silent, redacted: a target that cannot be scraped, the end of a trace."""
+    if incident.kind is not Kind.SILENCE:
+        return ()
+    lines = reader.lines(incident.run, incident.last_row - SAID_BEFORE, 1 << 62, most=SAID)
+    return tuple(redact(line.text)[:SAID_CHARS] for line in lines)
 
 
 def explanation(reader: Reader, incident: Incident) -> HypothesisView | None:

@@ -1,8 +1,8 @@
 """A stored window becomes evidence: bounded, redacted, numbered. It is all that a model ever sees.
 
-Pure: the same incident and window give the same text. Recognised metrics appear under the name of their role, every
-other name a stranger chose becomes an alias (M1, R1), log lines come only if they are passed and then redacted. The
-whole text has at most `MAX_CHARS` characters; what a bound cut is counted in the text.
+Pure: the same incident and window give the same text. Recognised metrics appear under the name of their role, those of
+hosts as `hardware` calls them, every other name a stranger chose becomes an alias (M1, R1), log lines come only if they
+are passed, redacted. The whole text has at most `MAX_CHARS` characters; what a bound cut is counted in the text.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from detectors.types import Role
+from monitor import hardware
 from monitor.band import Span, axis, band, span
 from monitor.redaction import redact
 from monitor.roles import role_of
@@ -46,7 +47,7 @@ _NEAR = (16, 24, 32, 48, 64, 96, 128, 192, 256)
 _OFFSETS = tuple(sorted({*range(-8, 13), *_NEAR, *(-n for n in _NEAR)}))
 _BINS = 16
 _BUDGET = {"opening": 1800, "related": 440, "overview": 2400, "onsets": 1200, "schedule": 420, "attempts": 420}
-_MAX_IN_OVERVIEW = 14
+_MAX_IN_OVERVIEW = 24
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,6 +124,7 @@ def numbering(incident: Incident, window: Window) -> dict[str, str]:
 def _ids(incident: Incident, window: Window) -> dict[str, str]:
     """The writer's metric name → the id used in the text. Joined metrics get their alias before all others."""
     ids = {s.metric: s.role.value for s in window.series if s.primary and s.role is not Role.OTHER}
+    ids |= {s.metric: s.metric for s in window.series if s.metric in hardware.NAMES}
     joined = [m for m in (incident.metric, *incident.metrics, *(f.metric for f in incident.findings)) if m is not None]
     rest = [*joined, *sorted(s.metric for s in window.series)]
     unknown = [m for m in dict.fromkeys(rest) if m not in ids]
@@ -163,7 +165,7 @@ def _label(series: Series, labels: npt.NDArray[np.int64], i: int, event: Span) -
 
 
 def _overview(shown: Sequence[Series], ids: Mapping[str, str], event: Span, hidden: int) -> Iterator[str]:
-    ranked = sorted(shown, key=lambda s: (ids[s.metric][0] == "M", len(ids[s.metric]), ids[s.metric]))
+    ranked = sorted(shown, key=lambda s: (ids[s.metric][0] == "M", s.role is Role.OTHER, len(ids[s.metric]), s.metric))
     for series in ranked[:_MAX_IN_OVERVIEW]:
         own = np.flatnonzero(series.attempt == event.attempt)
         if not len(own):

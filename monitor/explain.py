@@ -14,6 +14,7 @@ from collections.abc import Callable, Coroutine, Iterable
 from dataclasses import asdict, dataclass
 
 from detectors.types import Role, Severity
+from monitor import hardware
 from monitor.analysis.differential import Differential
 from monitor.analysis.hypothesis import Answer, Hypothesis
 from monitor.analysis.predictions import EVEN, Outcome, Registered, judge, register, told
@@ -232,7 +233,9 @@ class _Case:
 
 def window_of(reader: Reader, incident: Incident) -> Window:
     """What an explanation of an incident looks at: the rows before its first one, and all that came after."""
-    return reader.window(incident.run, max(0, incident.first_row - WINDOW_ROWS), END_OF_RUN, telling(incident))
+    known = telling(incident)
+    first = max(0, incident.first_row - WINDOW_ROWS)
+    return reader.window(incident.run, first, END_OF_RUN, lambda m: known(m) or m in hardware.NAMES)
 
 
 def telling(incident: Incident) -> Callable[[str], bool]:

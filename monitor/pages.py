@@ -116,14 +116,15 @@ def _moved(incident: Incident) -> str:
     return ", ".join(said[:_MOVED]) + (f" and {rest} more" if rest > 0 else "")
 
 
-def facts(incident: Incident) -> tuple[tuple[str, str], ...]:
-    """(label, value) in the order in which a person asks."""
+def facts(incident: Incident, said: Sequence[str] = ()) -> tuple[tuple[str, str], ...]:
+    """(label, value) in the order in which a person asks. said: see `build`."""
     since = f"{place(incident.first_step, incident.first_row)}, {moment(incident.opened_t)}"
     if incident.paged_row > incident.first_row:
         since += f", paged at {place(incident.paged_step, incident.paged_row)}"
     listed = [("Since", since)]
     if len(incident.metrics) > 1:
         listed.append(("Moved", _moved(incident)))
+    listed += [("Last said", text) for text in said]
     listed.append(("Score", f"{number(incident.score)}{_UNITS.get(incident.unit, ' ' + incident.unit)}"))
     if incident.attempt:
         listed.append(("Attempt", str(incident.attempt + 1)))
@@ -161,8 +162,9 @@ def build(
     chart: tuple[bytes, str] | None,
     links: tuple[tuple[str, str], ...] = (),
     command: str = "runwarden incidents",
+    said: Sequence[str] = (),
 ) -> Page:
-    """The page of an incident as it stands. chart: PNG and its alt text. command: see `Page`."""
+    """The page of an incident as it stands. chart: PNG and its alt text. command: see `Page`. said: redacted lines."""
     closed = incident.state is State.RESOLVED and incident.reason in (Reason.REBASED, Reason.FORGOTTEN)
     return Page(
         id=page_id,
@@ -172,7 +174,7 @@ def build(
         state="closed" if closed else incident.state.value,
         severity="page" if incident.severity is Severity.PAGE else "notice",
         headline=headline(incident),
-        facts=facts(incident),
+        facts=facts(incident, said),
         hypothesis=hypothesis,
         notes=tuple(notes),
         chart_png=chart[0] if chart else None,

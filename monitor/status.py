@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Sequence
 
 from detectors.types import Kind, Role, Severity
-from monitor.desk import draw_chart, explanation
+from monitor.desk import draw_chart, explanation, last_said
 from monitor.incident import Incident
 from monitor.incident import State as Life
 from monitor.pages import facts, headline
@@ -75,7 +75,7 @@ class StatusView:
         chart = draw_chart(reader, incident)
         return IncidentDetail(
             row=_row(reader, incident),
-            facts=facts(incident),
+            facts=facts(incident, last_said(reader, incident)),
             hypothesis=explanation(reader, incident),
             notes=reader.notes(incident.id),
             chart=chart is not None,

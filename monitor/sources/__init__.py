@@ -18,6 +18,7 @@ from monitor.section import Section
 REGISTRY: Mapping[str, str] = {
     "files": "monitor.sources.files.section",
     "prometheus": "monitor.sources.prometheus.section",
+    "remote_write": "monitor.sources.remote_write.section",
 }
 
 

@@ -10,7 +10,9 @@ from dataclasses import dataclass, field
 
 from aiohttp import web
 
-_RANGE = re.compile(r"(?P<name>\w+)(\{(?P<label>\w+)=\"(?P<value>[^\"]*)\"\})?\[(?P<ms>\d+)ms\]")
+_RANGE = re.compile(
+    r"(?P<name>\w*)(\{__name__=~\"(?P<names>[\w|]+)\"\}|\{(?P<label>\w+)=\"(?P<value>[^\"]*)\"\})?\[(?P<ms>\d+)ms\]"
+)
 
 
 @dataclass
@@ -26,6 +28,7 @@ class Sample:
 class PrometheusDouble:
     """now: the server's clock, ms. left_open: ranges without their first moment, as version 3 has them.
 
+    victoria: like VictoriaMetrics, whose time() lies half a minute back.
     answer: takes the place of the next answers; may raise or be any web.Response. asked: all queries.
     """
 
@@ -36,6 +39,7 @@ class PrometheusDouble:
     answer: Callable[[str], web.Response | None] = lambda _: None
     asked: list[tuple[str, dict[str, str]]] = field(default_factory=list)
     most_samples: int = 0
+    victoria: bool = False
 
     def add(self, t: int, value: float | str, *, seen: int | None = None, **labels: str) -> None:
         """A sample; labels with the metric as `name`."""
@@ -45,11 +49,20 @@ class PrometheusDouble:
         self.series.setdefault(key, []).append(Sample(t, text, t if seen is None else seen))
 
     async def _query(self, request: web.Request) -> web.Response:
+        response = self._answered(request)
+        if self.victoria:
+            response.headers["X-Server-Hostname"] = "vm"
+        return response
+
+    def _answered(self, request: web.Request) -> web.Response:
         query = request.query["query"]
         self.asked.append((query, dict(request.headers)))
         other = self.answer(query)
         if other is not None:
             return other
+        if query == "time()" and self.victoria:
+            value = [self.now / 1000, f"{self.now / 1000 - 30:.3f}"]
+            return _ok("vector", [{"metric": {}, "value": value}])
         if query == "time()":
             return _ok("scalar", [self.now / 1000, f"{self.now / 1000:.3f}"])
         end = round(float(request.query["time"]) * 1000)
@@ -62,7 +75,10 @@ class PrometheusDouble:
         result = []
         for key, samples in self.series.items():
             labels = dict(key)
-            if labels["__name__"] != found["name"] or (found["label"] and labels.get(found["label"]) != found["value"]):
+            name, label = labels["__name__"], found["label"]
+            if name not in (found["names"] or found["name"]).split("|") or (
+                label and labels.get(label) != found["value"]
+            ):
                 continue
             inside = [
                 [s.t / 1000, s.value]

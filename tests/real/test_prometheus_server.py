@@ -5,9 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import math
-import os
-import shutil
-import socket
 import subprocess
 import time
 from collections.abc import Iterator
@@ -15,44 +12,25 @@ from pathlib import Path
 
 import pytest
 from aiohttp import ClientError, ClientSession, web
+from servers import PATIENCE_S, free_port, running, tool
 
 from detectors.types import Origin
 from monitor.errors import TransientError
 from monitor.frame import Batch, Status
-from monitor.sources.prometheus.rows import Query
 from monitor.sources.prometheus.source import Plan, PrometheusSource
+from monitor.sources.series import Query
 
 pytestmark = pytest.mark.real
 
-PATIENCE_S = 40.0
 HISTORY = 2_000
-
-
-def tool(name: str) -> str:
-    folder = os.environ.get("PROMETHEUS_BIN")
-    found = shutil.which(name, path=folder) if folder else shutil.which(name)
-    if found is None:
-        pytest.skip(f"{name} is neither on PATH nor in $PROMETHEUS_BIN (Debian: apt-get install prometheus)")
-    return found
-
-
-def free_port() -> int:
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return int(s.getsockname()[1])
 
 
 @contextlib.contextmanager
 def serving(folder: Path, port: int) -> Iterator[str]:
     command = [tool("prometheus"), f"--config.file={folder}/prometheus.yml", f"--storage.tsdb.path={folder}/data"]
     command += [f"--web.listen-address=127.0.0.1:{port}", "--storage.tsdb.retention.time=30d"]
-    with (folder / "log").open("ab") as log:
-        process = subprocess.Popen(command, stdout=log, stderr=log)
-    try:
+    with running(command, folder / "log"):
         yield f"http://127.0.0.1:{port}"
-    finally:
-        process.terminate()
-        process.wait(20)
 
 
 class Rig:

@@ -20,8 +20,8 @@ from hypothesis import strategies as st
 from detectors.types import Origin
 from monitor.errors import PermanentError, TransientError
 from monitor.frame import Batch, Status
-from monitor.sources.prometheus.rows import Query
 from monitor.sources.prometheus.source import Plan, PrometheusSource, authorization
+from monitor.sources.series import Query
 
 POLL_MS = 15_000
 QUERIES = (Query(query="loss"), Query(query="lr"), Query(query="step"))
@@ -194,6 +194,15 @@ def test_nan_and_infinities_are_values() -> None:
     nan, *rest = [v for _, v in rig.values()]
     assert math.isnan(nan)
     assert rest == [math.inf, -math.inf, 0.001]
+
+
+def test_a_nan_of_victoria_metrics_is_the_end_of_a_series_and_its_time_is_that_of_the_answer() -> None:
+    server = PrometheusDouble(victoria=True)
+    for i, text in enumerate(["1", "NaN", "+Inf"]):
+        server.add(server.now - 30_000 + i * POLL_MS, text, run="a")
+    rig = Rig(server)
+    rig.poll(2)
+    assert [v for _, v in rig.values()] == [1.0, math.inf]
 
 
 def test_what_is_no_number_is_counted_and_the_rest_is_read() -> None:

@@ -17,9 +17,10 @@ from typing import Any
 
 import numpy as np
 
-from monitor.sources.files.records import Cut, Framing, Place, Value, fields, messages, signed
+from monitor.sources.files.records import Cut, Framing, Place
 from monitor.sources.files.rows import Parsed, Piece, Unusable
 from monitor.sources.files.values import Ints, seconds
+from monitor.sources.protobuf import Value, fields, messages, signed
 
 HEAD = struct.Struct("<QI")
 MAX_KINDS = 32

@@ -14,8 +14,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from monitor.sources.files.jsonl import decode
-from monitor.sources.files.records import Cut, Framing, Place, fields, messages, signed
+from monitor.sources.files.records import Cut, Framing, Place
 from monitor.sources.files.rows import Parsed, Tabulator, Unusable, flat
+from monitor.sources.protobuf import fields, messages, signed
 
 MAGIC = b":W&B" + struct.pack("<HB", 0xBEE1, 0)
 BLOCK = 32_768

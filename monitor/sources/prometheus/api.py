@@ -1,12 +1,15 @@
 """Questions to a Prometheus server and their answers, checked and bounded.
 
 Only what the HTTP API documents is used: GET /api/v1/query. Redirects are refused: the answer must come from the host
-that was configured. Bounds: `timeout_s` for each question, `max_bytes` for each answer after decompression.
+that was configured. VictoriaMetrics answers the same questions with two differences, known by its header: every NaN is
+a staleness mark (it stores no other), and `time()` lies behind its now, which is the moment of the answer. Bounds:
+`timeout_s` for each question, `max_bytes` for each answer after decompression.
 """
 
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -21,6 +24,7 @@ from monitor.errors import PermanentError, TransientError
 PIECE_BYTES = 1 << 16
 MAX_SAID = 300
 MAX_WAIT_S = 300.0
+VICTORIA_METRICS = "X-Server-Hostname"
 
 
 class RefusedError(Exception):
@@ -67,13 +71,14 @@ class Api:
         self._url = url.rstrip("/") + "/api/v1/query"
         self._timeout_s = timeout_s
         self._max_bytes = max_bytes
+        self._marks = False
 
     async def now(self) -> int:
         """The server's clock, ms since 1970: ours may be another one. Raises TransientError, PermanentError."""
         try:
             data = (await self._ask({"query": "time()"}))["data"]
             value = data["result"] if data["resultType"] == "scalar" else data["result"][0]["value"]
-            return round(float(value[1]) * 1000)
+            return round(float(value[0]) * 1000)
         except (LookupError, TypeError, ValueError, OverflowError) as e:
             raise TransientError(f"{self._url}: an answer that is none of Prometheus ({type(e).__name__})") from e
         except (RefusedError, TooMuchError) as e:
@@ -86,7 +91,7 @@ class Api:
         """
         body = await self._ask({"query": f"{selector}[{max(1, end - start)}ms]", "time": f"{end / 1000:.3f}"})
         try:
-            return await asyncio.to_thread(_answer, body)
+            return await asyncio.to_thread(_answer, body, marks=self._marks)
         except (LookupError, TypeError, AttributeError) as e:
             raise TransientError(f"{self._url}: an answer that is none of Prometheus ({type(e).__name__})") from e
 
@@ -111,6 +116,7 @@ class Api:
         except (aiohttp.ClientError, OSError) as e:
             raise TransientError(f"{self._url}: {e or type(e).__name__}") from e
         self._judge(status, headers, text)
+        self._marks = VICTORIA_METRICS in headers
         try:
             body = orjson.loads(text)
         except orjson.JSONDecodeError as e:
@@ -157,7 +163,8 @@ def _said(text: bytes) -> str:
         return "refused without a reason"
 
 
-def _answer(body: Mapping[str, Any]) -> Answer:
+def _answer(body: Mapping[str, Any], *, marks: bool) -> Answer:
+    """marks: every NaN is a staleness mark."""
     data, answer = body["data"], Answer(warned=len(body.get("warnings") or ()))
     if data["resultType"] != "matrix":
         raise TypeError(data["resultType"])
@@ -173,6 +180,8 @@ def _answer(body: Mapping[str, Any]) -> Answer:
                 continue
             if not 0 <= moment < 1 << 53:
                 answer.bad += 1
+                continue
+            if marks and math.isnan(value):
                 continue
             t.append(moment)
             values.append(value)

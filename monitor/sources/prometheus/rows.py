@@ -16,10 +16,11 @@ import numpy as np
 
 from detectors.types import Origin
 from monitor.frame import Frame
+from monitor.sources.hosts import Hosts
 from monitor.sources.prometheus.api import Series
+from monitor.sources.series import Query, frames_of
 
 MAX_RUNS = 20_000
-MAX_NAME = 200
 RUN = "run:"
 HEAD = "head"
 
@@ -35,22 +36,7 @@ class Unusable(StrEnum):
     WARNED = "prometheus_incomplete_answer"
     TOO_OLD = "prometheus_gap_older_than_lookback"
     CORRUPT = "prometheus_corrupt_cursor"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Query:
-    """A series selector and what its series are: the run is named by `run_label`, `labels` tell its columns apart."""
-
-    query: str
-    metric: str = ""
-    run_label: str = "run"
-    labels: tuple[str, ...] = ()
-
-    def column(self, series: Series) -> str:
-        """The name of the column."""
-        name = (self.metric or series.labels.get("__name__") or self.query)[:MAX_NAME]
-        told = ",".join(f"{label}={series.labels.get(label, '')[:MAX_NAME]}" for label in self.labels)
-        return f"{name}{{{told}}}" if told else name
+    NO_CONTEXT = "prometheus_preset_not_answered"
 
 
 @dataclass(slots=True)
@@ -89,8 +75,9 @@ Columns = dict[str, Series]
 class Runs:
     """How far every run was read, and what is new in the next answers."""
 
-    def __init__(self, source: str, cursors: Mapping[str, str], step: str) -> None:
+    def __init__(self, source: str, cursors: Mapping[str, str], step: str, hosts: Hosts) -> None:
         """step: the column that holds the step, "" if none does. Damaged cursors are ignored and counted."""
+        self._hosts = hosts
         self._source = source
         self._step = step
         self._runs: dict[str, Progress] = {}
@@ -119,7 +106,7 @@ class Runs:
         places: dict[tuple[str, str], list[Series]] = {}
         for query, many in answers:
             for series in many:
-                label = series.labels.get(query.run_label, "")[:MAX_NAME]
+                label = query.run(series.labels)
                 if not label:
                     self.count(Unusable.NO_RUN)
                     continue
@@ -127,7 +114,8 @@ class Runs:
                 if run not in self._runs and len(self._runs) >= MAX_RUNS:
                     self.count(Unusable.RUN_LIMIT)
                     continue
-                places.setdefault((run, query.column(series)), []).append(series)
+                self._hosts.learn(series.labels, run)
+                places.setdefault((run, query.column(series.labels)), []).append(series)
         found: dict[str, Columns] = {}
         for (run, column), candidates in places.items():
             found.setdefault(run, {})[column] = self._one(window, run, column, candidates)
@@ -199,34 +187,8 @@ class Runs:
             progress.held = max(waiting, default=-1)
             held = min([held, *waiting])
             if moved:
-                frames += self._frames(window, run, progress, rows)
+                made, progress.row = frames_of(run, rows, progress.row, self._step, window.origin, self._hosts)
+                frames += made
                 progress.at = {c: t for c, t in progress.at.items() if t >= floor}
                 cursors[RUN + run] = progress.dumps()
         return frames, cursors, held
-
-    def _frames(self, window: Window, run: str, progress: Progress, rows: dict[int, dict[str, float]]) -> list[Frame]:
-        """Rows in order of time, those of equal columns and origin in one frame."""
-        groups: dict[tuple[Origin, tuple[str, ...]], list[tuple[int, int, int, list[float]]]] = {}
-        for t in sorted(rows):
-            values = rows[t]
-            step = _step(values.pop(self._step, float("nan")))
-            if values:
-                kind = (window.origin(t), tuple(values))
-                groups.setdefault(kind, []).append((progress.row, step, t, list(values.values())))
-                progress.row += 1
-        return [
-            Frame(
-                run=run,
-                columns=columns,
-                row=np.array([m[0] for m in members], dtype=np.int64),
-                step=np.array([m[1] for m in members], dtype=np.int64),
-                t=np.array([m[2] for m in members], dtype=np.float64) / 1000.0,
-                values=np.array([m[3] for m in members], dtype=np.float64),
-                origin=origin,
-            )
-            for (origin, columns), members in groups.items()
-        ]
-
-
-def _step(value: float) -> int:
-    return int(value) if 0 <= value < 1 << 53 else -1

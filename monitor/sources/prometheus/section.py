@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Self
+from collections.abc import Mapping
+from typing import Annotated, Literal, Self
 from urllib.parse import urlsplit
 
 from pydantic import Field, model_validator
@@ -35,7 +36,21 @@ class PrometheusQuery(Section):
     )
 
 
-class Params(SourceSection):
+class HostParams(SourceSection):
+    """Which exporters of hosts are read for the evidence of the runs there."""
+
+    presets: tuple[Literal["dcgm", "node"], ...] = Field(
+        default=(), max_length=2, description="dcgm-exporter, node-exporter: context of pages, never a page itself."
+    )
+    host_label: Label = Field(
+        default="instance", description="Label that names the host of a run's series and of an exporter's; no port."
+    )
+    hosts: Mapping[str, tuple[str, ...]] = Field(
+        default_factory=dict, max_length=10_000, description="Host: names of runs that are there besides."
+    )
+
+
+class Params(HostParams):
     """Samples of a Prometheus server, as they were scraped. Runs are called NAME/VALUE-OF-THE-LABEL."""
 
     url: PlainUrl = Field(description="What stands before /api/v1; https if there is a token or a password.")
@@ -79,8 +94,8 @@ class Params(SourceSection):
 
 def create(params: Params) -> list[Source]:
     """One source for the server."""
-    from monitor.sources.prometheus.rows import Query  # aiohttp: only what is configured  # noqa: PLC0415
-    from monitor.sources.prometheus.source import Plan, PrometheusSource, authorization  # noqa: PLC0415
+    from monitor.sources.prometheus.source import Plan, PrometheusSource, authorization  # noqa: PLC0415, aiohttp
+    from monitor.sources.series import Query  # noqa: PLC0415
 
     token, password = (s.get_secret_value() if s else "" for s in (params.token, params.password))
     plan = Plan(
@@ -93,5 +108,8 @@ def create(params: Params) -> list[Source]:
         late_s=params.late_s,
         timeout_s=params.timeout_s,
         max_series=params.max_series,
+        presets=params.presets,
+        host_label=params.host_label,
+        hosts=params.hosts,
     )
     return [PrometheusSource(params.name, plan)]

@@ -5,7 +5,8 @@ own now; what was read is known by its timestamp. After a gap, and at first sigh
 shrink until an answer fits. A column that comes back, or is new, is looked for in the time before, because senders
 catch up from the old to the new. A server that cannot be asked is our outage (TransientError); a query that it refuses
 is told in a batch of status error, with the rows of the others. That a target is down (`up == 0`) is a line for the
-evidence of its runs. Bounds: MAX_SAMPLES of a window, `max_series` of a query, `max_bytes` of an answer.
+evidence of its runs; what the exporters of their hosts say (`presets`) stands beside their rows. Bounds: MAX_SAMPLES of
+a window, `max_series` of a query, `max_bytes` of an answer.
 
 Not seen: samples that reach the server later than `late_s` into a column that has newer ones (out-of-order ingestion).
 """
@@ -17,20 +18,23 @@ import base64
 import json
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import aiohttp
 
 from monitor.frame import Batch, LogLine, Status
+from monitor.sources.hosts import Hosts
 from monitor.sources.prometheus.api import Api, RefusedError, Series, TooMuchError
-from monitor.sources.prometheus.rows import HEAD, Columns, Query, Runs, Unusable, Window
+from monitor.sources.prometheus.rows import HEAD, Columns, Runs, Unusable, Window
+from monitor.sources.series import Query, Targets
 
 MAX_SAMPLES = 200_000
 MAX_SPAN_MS = 10_000_000  # below 11,000 points of a series that is scraped every second
 MIN_SPAN_MS = 1_000
 NEW_MS = 3_600_000
 SEEK_EVERY_MS = 60_000
-MAX_TARGETS = 20_000
+CONTEXT_KEPT = 1024  # samples of a host's series: those of one window
+MAX_FAULTS = 200
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,6 +50,9 @@ class Plan:
     late_s: float = 120.0
     timeout_s: float = 30.0
     max_series: int = 1_000
+    presets: tuple[str, ...] = ()
+    host_label: str = "instance"
+    hosts: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     max_bytes: int = 8 << 20
 
 
@@ -96,13 +103,14 @@ class Reading:
     def __init__(self, name: str, plan: Plan, cursors: Mapping[str, str]) -> None:
         """cursors: as batches carried them."""
         self._name, self._plan = name, plan
-        self._runs = Runs(name, cursors, plan.step_metric)
+        placed = {host: [f"{name}/{run}" for run in runs] for host, runs in plan.hosts.items()}
+        self._hosts = Hosts(plan.presets, plan.host_label, placed, kept=CONTEXT_KEPT)
+        self._runs = Runs(name, cursors, plan.step_metric, self._hosts)
         self._since = self._next = self._began = -1
         self._span = MAX_SPAN_MS
         self._may_seek = True
         self._sought = 0
-        self._targets: dict[tuple[str, str], set[str]] = {}
-        self._down: set[tuple[str, str]] = set()
+        self._targets = Targets()
         if HEAD in cursors:
             try:
                 head = json.loads(cursors[HEAD])
@@ -130,7 +138,21 @@ class Reading:
             if back == start:
                 break
             start = back
-        return await self._batch(api, window, found, floor, complaints)
+        faults = await self._look_around(api, window)
+        return await self._batch(api, window, found, floor, complaints, faults)
+
+    async def _look_around(self, api: Api, window: Window) -> list[LogLine]:
+        """Read what the presets select; it is context: that it cannot be had is counted and no outage."""
+        if not self._hosts.selector:
+            return []
+        try:
+            answer = await api.samples(self._hosts.selector, window.start, window.stop)
+            answer.bound(MAX_SAMPLES - answer.size)
+        except (TooMuchError, RefusedError):
+            self._runs.count(Unusable.NO_CONTEXT)
+            return []
+        told = [line for s in answer.series for line in self._hosts.put(s.labels, s.t, s.values)]
+        return [LogLine(run=run, row=self._runs.row(run), text=text) for run, text in told[:MAX_FAULTS]]
 
     def _begin(self, floor: int, end: int) -> int:
         if self._next < 0:
@@ -181,9 +203,15 @@ class Reading:
         return need
 
     async def _batch(
-        self, api: Api, window: Window, found: dict[str, Columns], floor: int, complaints: Sequence[str]
+        self,
+        api: Api,
+        window: Window,
+        found: dict[str, Columns],
+        floor: int,
+        complaints: Sequence[str],
+        lines: list[LogLine],
     ) -> Batch:
-        lines = await self._hear(api, window, found) if window.head else []
+        lines += await self._hear(api, window, found) if window.head else []
         frames, cursors, held = self._runs.take(window, found, floor)
         if window.head:
             self._may_seek = True
@@ -209,20 +237,9 @@ class Reading:
         """What changed about the targets of the runs."""
         for run, columns in found.items():
             for series in columns.values():
-                target = (series.labels.get("job", ""), series.labels.get("instance", ""))
-                if target in self._targets or len(self._targets) < MAX_TARGETS:
-                    self._targets.setdefault(target, set()).add(run)
+                self._targets.learn(series.labels, run)
         down = await api.down(window.stop)
         if down is None:
             return []
-        known = {t for t in down if t in self._targets}
-        changes = [(t, "cannot be scraped (up == 0)") for t in sorted(known - self._down)]
-        changes += [(t, "no longer has up == 0") for t in sorted(self._down - known)]
-        self._down = known
-        return [
-            LogLine(
-                run=run, row=self._runs.row(run), text=f"Prometheus: the target job={job} instance={instance} {what}"
-            )
-            for (job, instance), what in changes
-            for run in sorted(self._targets[job, instance])
-        ]
+        news = sorted(down | self._targets.down())
+        return [line for t in news for line in self._targets.hear(t, down=t in down, row=self._runs.row)]
