@@ -33,17 +33,22 @@ BINARY = sorted(name for name in EXPECTED if "tfevents" in name or ".wandb" in n
 
 @pytest.mark.parametrize("name", sorted(READ))
 def test_an_event_file_is_read_as_tensorboard_reads_it(name: str) -> None:
+    first: dict[int, float] = {}  # the row of a step has the time of its first event
+    for _, step, t, *_ in READ[name]:
+        first.setdefault(step, t)
+    wanted = [[step, first[step], tag, value] for _, step, _, tag, value in READ[name]]
     found = [
-        [row, step, t, tag, value]
+        [step, t, tag, value]
         for batch in read_file(str(WRITERS / name))
         for f in batch.frames
-        for row, step, t, values in zip(f.row.tolist(), f.step.tolist(), f.t.tolist(), f.values.tolist(), strict=True)
+        for step, t, values in zip(f.step.tolist(), f.t.tolist(), f.values.tolist(), strict=True)
         for tag, value in zip(f.columns, values, strict=True)
     ]
     assert len(found) >= 40
-    assert repr(sorted(found)) == repr(sorted(READ[name]))
+    assert repr(sorted(found)) == repr(sorted(wanted))
     kinds = 2 if name.startswith("torch") else 1  # text and histogram, or text
-    assert inspect_file(str(WRITERS / name)).problems == {Unusable.NOT_A_SCALAR: (kinds, 42 if kinds == 1 else 62)}
+    problems = inspect_file(str(WRITERS / name)).problems
+    assert {what: n for what, (n, _) in problems.items()} == {Unusable.NOT_A_SCALAR: kinds}
 
 
 def test_a_wandb_log_has_the_rows_that_were_logged_and_says_that_the_run_ended() -> None:
@@ -110,12 +115,12 @@ def test_a_second_event_file_is_a_new_attempt_of_the_run_that_its_folder_is(tmp_
         rig.restart()
         append(folder / "events.out.tfevents.1795206928.host.9.0", event(30))
         (folder / "events.out.tfevents.999.host.1.0").unlink()
-        rig.poll(6)
+        rig.poll(8)
         steps = [r["step"] for r in rig.seen]
-        assert steps == [1, 2, *[s for s in range(20) for _ in "abc"], *[s for s in range(10, 30) for _ in "abc"], 30]
-        assert [r["generation"] for r in rig.seen[62:]] == [2] * 61
+        assert steps == [1, 2, *range(20), *range(10, 30), 30]
+        assert [r["generation"] for r in rig.seen[22:]] == [2] * 21
         assert [r["row"] for r in rig.seen] == sorted({r["row"] for r in rig.seen})
-        assert {r["origin"] for r in rig.seen[62:-1]} == {Origin.BACKLOG}
+        assert {r["origin"] for r in rig.seen[22:-1]} == {Origin.BACKLOG}
         assert not set(rig.counts) - {Unusable.NOT_A_SCALAR}
 
 

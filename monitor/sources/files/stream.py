@@ -8,6 +8,7 @@ was written between our last read and the truncation is not lost. Where rows cam
 
 from __future__ import annotations
 
+import math
 import os
 
 from detectors.types import Origin
@@ -18,6 +19,7 @@ from monitor.sources.files.haul import Haul, Names
 from monitor.sources.files.origins import Origins
 from monitor.sources.files.portion import note, take
 from monitor.sources.files.position import Check, Position
+from monitor.sources.files.records import HOLD_S
 from monitor.sources.files.rows import Parsed, Unusable
 from monitor.sources.files.sniff import Sniffer, reason_of, skip_known
 from monitor.sources.files.tailer import READ_BYTES, Tail, open_at
@@ -48,6 +50,8 @@ class Stream:
         self._failed = ""
         self._past: tuple[Position, ...] = ()
         self._elders: set[int] = set()
+        self._held = False
+        self._grew = 0.0
 
     @classmethod
     def resume(cls, key: str, cursor: Cursor, names: Names, *, max_line_bytes: int, formats: Formats) -> Stream:
@@ -160,9 +164,13 @@ class Stream:
         """Open the file to begin or go on with; whether there is one."""
         if self._parked is not None:
             status = os.stat(self._written)
-            if (status.st_ino, status.st_size, status.st_mtime_ns) == self._parked:
+            same = (status.st_ino, status.st_size, status.st_mtime_ns) == self._parked
+            if same and not self._due(haul.now):
                 return False
             self._parked = None
+            if same and self._resume is not None and self._reopen(haul, self._resume) and self._tail is not None:
+                self._tail.mark_seen()
+                return True
         if self._resume is not None:
             return self._reopen(haul, self._resume)
         return self._enter(self.members[0])
@@ -211,7 +219,7 @@ class Stream:
     def _read(self, haul: Haul, budget: int) -> None:
         tail = self._tail
         assert tail is not None
-        if tail.unchanged():
+        if tail.unchanged() and not self._due(haul.now):
             if not self._follow(haul):
                 return
         elif self._changed(tail) and not self._replaced(haul):
@@ -225,6 +233,10 @@ class Stream:
                 return
             self._parser = self._formats[name].make({})
         self._consume(tail, self._parser, haul, budget)
+
+    def _due(self, now: float) -> bool:
+        """Whether a row that was held back has waited long enough to be looked at again."""
+        return self._held and not self._grew <= now < self._grew + HOLD_S
 
     def _changed(self, tail: Tail) -> bool:
         return self._parser is not None and not tail.compressed and tail.check() is not Check.SAME
@@ -293,7 +305,11 @@ class Stream:
         if not start and (copy := newcomer(settled(self.path), tail.inode, self._elders)) is not None:
             haul.more = self._enter(copy) or haul.more  # copied and truncated before we had read any of it
             return
-        chunk = take(tail, parser, boundary=boundary, final=tail.compressed, budget=budget)
+        if not tail.unchanged():
+            self._grew = haul.now
+        quiet_s = math.inf if self._ended else haul.now - self._grew
+        chunk = take(tail, parser, boundary=boundary, final=tail.compressed, quiet_s=quiet_s, budget=budget)
+        self._held = chunk.held
         haul.take(note(chunk, self._row, Parsed()), self.names, origin, self._generation)
         for lines, from_ in ((chunk.lines[: chunk.before], origin), (chunk.lines[chunk.before :], later)):
             if lines:
