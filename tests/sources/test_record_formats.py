@@ -104,14 +104,14 @@ def test_a_second_event_file_is_a_new_attempt_of_the_run_that_its_folder_is(tmp_
     append(folder / "events.out.tfevents.999.host.1.0", event(1) + event(2))  # an older one, of fewer digits
     append(folder / "events.out.tfevents.1795206927.host.7.0", old)
     with watching(tmp_path / "runs") as rig:
-        rig.poll(6)
+        rig.poll(8)
         assert {(r["run"], r["generation"], r["origin"]) for r in rig.seen} == {
             ("a", 0, Origin.HISTORY),
             ("a", 1, Origin.HISTORY),
         }
         rig.restart()
         append(folder / "events.out.tfevents.1795206928.host.9.0", new)
-        rig.poll(6)
+        rig.poll(8)
         rig.restart()
         append(folder / "events.out.tfevents.1795206928.host.9.0", event(30))
         (folder / "events.out.tfevents.999.host.1.0").unlink()
@@ -128,11 +128,11 @@ def test_an_event_file_that_is_deleted_does_not_bring_an_older_one_back(tmp_path
     append(tmp_path / "events.out.tfevents.1.h", event(1))
     append(tmp_path / "events.out.tfevents.2.h", event(2))
     with watching(tmp_path) as rig:
-        rig.poll(6)
+        rig.poll(8)
         (tmp_path / "events.out.tfevents.2.h").unlink()
-        rig.poll(6)
+        rig.poll(8)
         append(tmp_path / "events.out.tfevents.3.h", event(3))
-        rig.poll(6)
+        rig.poll(8)
         assert [(r["run"], r["step"], r["generation"]) for r in rig.seen] == [
             (tmp_path.name, 1, 0), (tmp_path.name, 2, 1), (tmp_path.name, 3, 2),
         ]  # fmt: skip
@@ -142,7 +142,7 @@ def test_an_event_file_that_is_watched_by_its_own_name_is_one_attempt(tmp_path: 
     append(tmp_path / "events.out.tfevents.1.h", event(1))
     append(tmp_path / "events.out.tfevents.2.h", event(2))
     with watching(tmp_path / "events.out.tfevents.1.h") as rig:
-        rig.poll(6)
+        rig.poll(8)
         assert [(r["run"], r["step"]) for r in rig.seen] == [(tmp_path.name, 1)]
 
 

@@ -226,6 +226,8 @@ class Stream:
             return
         tail = self._tail
         assert tail is not None
+        if not tail.unchanged():
+            self._grew = haul.now
         if self._parser is None:
             name = self._sniffer.look(tail, haul.tally)
             if not name:
@@ -305,8 +307,6 @@ class Stream:
         if not start and (copy := newcomer(settled(self.path), tail.inode, self._elders)) is not None:
             haul.more = self._enter(copy) or haul.more  # copied and truncated before we had read any of it
             return
-        if not tail.unchanged():
-            self._grew = haul.now
         quiet_s = math.inf if self._ended else haul.now - self._grew
         chunk = take(tail, parser, boundary=boundary, final=tail.compressed, quiet_s=quiet_s, budget=budget)
         self._held = chunk.held
