@@ -131,6 +131,8 @@ def test_an_event_file_that_is_deleted_does_not_bring_an_older_one_back(tmp_path
         rig.poll(8)
         (tmp_path / "events.out.tfevents.2.h").unlink()
         rig.poll(8)
+        rig.restart()
+        rig.poll(8)
         append(tmp_path / "events.out.tfevents.3.h", event(3))
         rig.poll(8)
         assert [(r["run"], r["step"], r["generation"]) for r in rig.seen] == [

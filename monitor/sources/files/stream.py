@@ -198,6 +198,8 @@ class Stream:
                     self._elders = {m.inode for m in members}
                     return True
         self.members = family(self.path)
+        if is_sequence(self.path) and self.members and self.has(self.members[-1].path):
+            return False  # ours is gone, and what is there came before it
         if not self.members or not self._enter(self.members[-1]) or self._tail is None:
             return False
         if (seen := skip_known(self._tail, self._parser)) < 0:
@@ -287,7 +289,7 @@ class Stream:
         following = younger(self.members, tail.inode)
         sequence = is_sequence(self.path)
         anew = sequence or (tail.status().st_nlink == 0 and len(self.members) == 1)
-        if following is None or (sequence and following.inode in self.past):
+        if following is None or (sequence and (self.has(following.path) or not self._is_whole(following))):
             return False
         torn, past = tail.torn() and not tail.compressed, tail.position
         if not self._enter(following):
@@ -300,6 +302,14 @@ class Stream:
         if anew and self._tail is not None and skip_known(self._tail, self._parser) <= 0:
             self._begin_anew(haul, None)
         return True
+
+    def _is_whole(self, member: Member) -> bool:
+        """Whether the writer of a file that continues another is done with it."""
+        tail = Tail(member.path, max_line_bytes=self._max_line)
+        try:
+            return skip_known(tail, self._parser) >= 0
+        finally:
+            tail.close()
 
     def _consume(self, tail: Tail, parser: Parser, haul: Haul, budget: int) -> None:
         boundary, origin, later = self._origins.boundary(tail.inode, tail.offset)
