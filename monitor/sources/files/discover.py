@@ -28,10 +28,10 @@ SUFFIXES = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".log", ".logs", ".txt
 SEQUENCE = "events.out.tfevents"
 """The family of a folder's event files: each start of a trainer writes one of its own, with the time in its name."""
 
-_EVENTS = re.compile(r".*tfevents\.(?P<time>\d{1,19})(?P<rest>(\..*)?)")
 STATE = "trainer_state.json"
 """Hugging Face's, of which each checkpoint has one of its own that continues the one before."""
 
+_EVENTS = re.compile(r".*tfevents\.(?P<time>\d{1,19})(?P<rest>(\..*)?)")
 _CHECKPOINT = re.compile(r"checkpoint-\d{1,19}")
 _ROTATED = re.compile(r"(?P<base>.+)[.-](?P<number>\d{1,3}|\d{8}(?:[T_-]?\d{2,6})?(?:-\d+)?)")
 
@@ -218,7 +218,7 @@ def family_of(name: str) -> tuple[str, tuple[int, str, int]]:
 
 
 def is_sequence(path: str) -> bool:
-    """Whether each file of a family has a name of its own and begins anew, so that `path` stands for all of them."""
+    """Whether each file of a family has a name of its own for ever, so that `path` is none but stands for all."""
     return os.path.basename(path) in (SEQUENCE, STATE)
 
 

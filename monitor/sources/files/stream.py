@@ -162,18 +162,19 @@ class Stream:
 
     def _open(self, haul: Haul) -> bool:
         """Open the file to begin or go on with; whether there is one."""
+        same = False
         if self._parked is not None:
             status = os.stat(self._written)
             same = (status.st_ino, status.st_size, status.st_mtime_ns) == self._parked
             if same and not self._due(haul.now):
                 return False
             self._parked = None
-            if same and self._resume is not None and self._reopen(haul, self._resume) and self._tail is not None:
-                self._tail.mark_seen()
-                return True
-        if self._resume is not None:
-            return self._reopen(haul, self._resume)
-        return self._enter(self.members[0])
+        if self._resume is None:
+            return self._enter(self.members[0])
+        opened = self._reopen(haul, self._resume)
+        if opened and same and self._tail is not None:
+            self._tail.mark_seen()  # it has not grown: what waits at its end does not begin to wait again
+        return opened
 
     def _enter(self, member: Member) -> bool:
         """Open a file of the family at its beginning. False if its name stands for another file by now."""
