@@ -2,8 +2,9 @@
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
+WRITERS := .venv-writers
 
-.PHONY: demo check test test-real soak schema lock bench-latency bench-idle bench-backtest clean
+.PHONY: demo check test test-real writers soak schema lock bench-latency bench-idle bench-backtest clean
 
 demo: $(READY)
 	@$(BIN)/runwarden demo
@@ -19,6 +20,15 @@ test: $(READY)
 
 test-real: $(READY)
 	$(BIN)/pytest -m real -rs
+
+# The trainers' own libraries, which write what the tests read. Torch is named by its version alone: its builds differ
+# from machine to machine (a few GB with CUDA), and any of them writes the same files.
+writers: $(WRITERS)/.ready
+$(WRITERS)/.ready: tests/real/writers.in tests/real/writers.lock
+	$(PYTHON) -m venv $(WRITERS)
+	$(WRITERS)/bin/pip install --quiet --disable-pip-version-check "$$(grep '^torch==' tests/real/writers.in)"
+	$(WRITERS)/bin/pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r tests/real/writers.lock
+	@touch $@
 
 soak: $(READY)
 	$(BIN)/python -m benchmarks.kills --kills 200
@@ -48,6 +58,7 @@ schema: $(READY)
 lock:
 	$(BIN)/pip install --quiet uv
 	$(BIN)/uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header -o requirements.lock
+	echo 'torch; python_version < "3"' | $(BIN)/uv pip compile tests/real/writers.in --override - --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header -o tests/real/writers.lock
 
 clean:
-	rm -rf .venv build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis out
+	rm -rf .venv $(WRITERS) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis out

@@ -33,17 +33,22 @@ BINARY = sorted(name for name in EXPECTED if "tfevents" in name or ".wandb" in n
 
 @pytest.mark.parametrize("name", sorted(READ))
 def test_an_event_file_is_read_as_tensorboard_reads_it(name: str) -> None:
+    first: dict[int, float] = {}  # the row of a step has the time of its first event
+    for _, step, t, *_ in READ[name]:
+        first.setdefault(step, t)
+    wanted = [[step, first[step], tag, value] for _, step, _, tag, value in READ[name]]
     found = [
-        [row, step, t, tag, value]
+        [step, t, tag, value]
         for batch in read_file(str(WRITERS / name))
         for f in batch.frames
-        for row, step, t, values in zip(f.row.tolist(), f.step.tolist(), f.t.tolist(), f.values.tolist(), strict=True)
+        for step, t, values in zip(f.step.tolist(), f.t.tolist(), f.values.tolist(), strict=True)
         for tag, value in zip(f.columns, values, strict=True)
     ]
     assert len(found) >= 40
-    assert repr(sorted(found)) == repr(sorted(READ[name]))
+    assert repr(sorted(found)) == repr(sorted(wanted))
     kinds = 2 if name.startswith("torch") else 1  # text and histogram, or text
-    assert inspect_file(str(WRITERS / name)).problems == {Unusable.NOT_A_SCALAR: (kinds, 42 if kinds == 1 else 62)}
+    problems = inspect_file(str(WRITERS / name)).problems
+    assert {what: n for what, (n, _) in problems.items()} == {Unusable.NOT_A_SCALAR: kinds}
 
 
 def test_a_wandb_log_has_the_rows_that_were_logged_and_says_that_the_run_ended() -> None:
@@ -99,23 +104,23 @@ def test_a_second_event_file_is_a_new_attempt_of_the_run_that_its_folder_is(tmp_
     append(folder / "events.out.tfevents.999.host.1.0", event(1) + event(2))  # an older one, of fewer digits
     append(folder / "events.out.tfevents.1795206927.host.7.0", old)
     with watching(tmp_path / "runs") as rig:
-        rig.poll(6)
+        rig.poll(8)
         assert {(r["run"], r["generation"], r["origin"]) for r in rig.seen} == {
             ("a", 0, Origin.HISTORY),
             ("a", 1, Origin.HISTORY),
         }
         rig.restart()
         append(folder / "events.out.tfevents.1795206928.host.9.0", new)
-        rig.poll(6)
+        rig.poll(8)
         rig.restart()
         append(folder / "events.out.tfevents.1795206928.host.9.0", event(30))
         (folder / "events.out.tfevents.999.host.1.0").unlink()
-        rig.poll(6)
+        rig.poll(8)
         steps = [r["step"] for r in rig.seen]
-        assert steps == [1, 2, *[s for s in range(20) for _ in "abc"], *[s for s in range(10, 30) for _ in "abc"], 30]
-        assert [r["generation"] for r in rig.seen[62:]] == [2] * 61
+        assert steps == [1, 2, *range(20), *range(10, 30), 30]
+        assert [r["generation"] for r in rig.seen[22:]] == [2] * 21
         assert [r["row"] for r in rig.seen] == sorted({r["row"] for r in rig.seen})
-        assert {r["origin"] for r in rig.seen[62:-1]} == {Origin.BACKLOG}
+        assert {r["origin"] for r in rig.seen[22:-1]} == {Origin.BACKLOG}
         assert not set(rig.counts) - {Unusable.NOT_A_SCALAR}
 
 
@@ -123,11 +128,13 @@ def test_an_event_file_that_is_deleted_does_not_bring_an_older_one_back(tmp_path
     append(tmp_path / "events.out.tfevents.1.h", event(1))
     append(tmp_path / "events.out.tfevents.2.h", event(2))
     with watching(tmp_path) as rig:
-        rig.poll(6)
+        rig.poll(8)
         (tmp_path / "events.out.tfevents.2.h").unlink()
-        rig.poll(6)
+        rig.poll(8)
+        rig.restart()
+        rig.poll(8)
         append(tmp_path / "events.out.tfevents.3.h", event(3))
-        rig.poll(6)
+        rig.poll(8)
         assert [(r["run"], r["step"], r["generation"]) for r in rig.seen] == [
             (tmp_path.name, 1, 0), (tmp_path.name, 2, 1), (tmp_path.name, 3, 2),
         ]  # fmt: skip
@@ -137,7 +144,7 @@ def test_an_event_file_that_is_watched_by_its_own_name_is_one_attempt(tmp_path: 
     append(tmp_path / "events.out.tfevents.1.h", event(1))
     append(tmp_path / "events.out.tfevents.2.h", event(2))
     with watching(tmp_path / "events.out.tfevents.1.h") as rig:
-        rig.poll(6)
+        rig.poll(8)
         assert [(r["run"], r["step"]) for r in rig.seen] == [(tmp_path.name, 1)]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import random
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +22,11 @@ from monitor.sources.files.rows import Unusable
 LIMIT = 1 << 20
 SHARED = settings(deadline=None, max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 LOGS = {
-    "tfevents": (tfevents.FRAMING, b"".join(event(i, tag=b"loss" if i % 3 else b"grad_norm") for i in range(60))),
+    "tfevents": (tfevents.FRAMING, b"".join(event(i // 2, tag=(b"loss", b"grad_norm")[i % 2]) for i in range(120))),
     "wandb": (wandblog.FRAMING, transaction_log([row(i, b"x" * (i % 5) * 1500) for i in range(60)])),
 }
+QUIET = 8
+"""So many polls after the last growth, one second apart, a row at the end of an event file is taken for whole."""
 NAMES = {"tfevents": "events.out.tfevents.1700000000.h", "wandb": "run-a.wandb"}
 BOTH = pytest.mark.parametrize("name", list(LOGS))
 
@@ -50,7 +53,7 @@ def values(rows: list[dict[str, Any]]) -> list[tuple[int, int, str]]:
 def watched(folder: Path, name: str, data: bytes) -> list[tuple[int, int, str]]:
     append(folder / NAMES[name], data)
     with watching(folder) as rig:
-        return values(rig.poll())
+        return values(rig.poll(QUIET))
 
 
 @BOTH
@@ -75,7 +78,7 @@ def test_a_flipped_bit_costs_at_most_its_block_and_is_counted_the_same_however_c
     data[8 + place % (len(data) - 8)] ^= 1 << bit
     clean = drain(framing, whole, [])[0]
     found = drain(framing, bytes(data), [])
-    assert set(found[0]) <= {*clean, b""}
+    assert all(any(record in one for one in clean) for record in found[0])  # a row may lose one of its events
     assert len(found[1]) <= 2
     if name == "tfevents":
         assert len([r for r in found[0] if r]) >= len(clean) - 2
@@ -99,7 +102,7 @@ def test_no_damage_makes_the_watcher_raise_or_invent_a_row(tmp_path: Path, name:
                 data[at : at + 400] = bytes(rng.randint(1, 400))
             case _:
                 del data[rng.randrange(len(data) // 2, len(data)) :]
-    folder = tmp_path / f"{name}-{seed}"
+    folder = Path(tempfile.mkdtemp(dir=tmp_path))
     path = folder / NAMES[name]
     append(path, bytes(data))
     with watching(folder) as rig:
@@ -116,7 +119,7 @@ def test_no_damage_makes_the_watcher_raise_or_invent_a_row(tmp_path: Path, name:
 @given(seed=st.integers(0, 2**32), damage=st.booleans())
 def test_any_growth_and_crashes_give_the_same_rows(tmp_path: Path, name: str, seed: int, damage: bool) -> None:
     """Bytes come in random pieces; now and then only some earlier cursor is left, and the rows after it come again."""
-    folder, rng = tmp_path / f"{name}-{seed}-{damage}", random.Random(seed)
+    folder, rng = Path(tempfile.mkdtemp(dir=tmp_path)), random.Random(seed)
     data = LOGS[name][1]
     if damage:
         at = rng.randrange(100, len(data) * 2 // 3)
@@ -136,6 +139,8 @@ def test_any_growth_and_crashes_give_the_same_rows(tmp_path: Path, name: str, se
                 rig.restart(rng.choice(rig.kept) if rig.kept else None)
             for entry in values(rig.poll(2)):
                 assert found.setdefault(entry[0], entry) == entry
+        for entry in values(rig.poll(QUIET)):  # and in the end it is quiet
+            assert found.setdefault(entry[0], entry) == entry
     assert [found[i] for i in sorted(found)] == wanted
 
 
@@ -148,12 +153,12 @@ def test_every_cursor_is_a_place_to_go_on_from(tmp_path: Path, name: str) -> Non
         for start in range(9, len(data), 997):
             append(path, data[start : start + 997])
             rig.poll(1)
-        rig.poll(2)
+        rig.poll(QUIET)
         whole, kept = values(rig.seen), list(rig.kept)
         assert len(whole) == 60
         for cursors in kept[:: len(kept) // 20 or 1]:
             rig.restart(cursors)
-            again = values(rig.poll(3))
+            again = values(rig.poll(QUIET))
             assert again == whole[len(whole) - len(again) :]
 
 
@@ -163,7 +168,7 @@ def test_damage_is_counted_once_with_its_row_and_byte(tmp_path: Path, name: str)
     at = data.index(b"loss", 2000)
     append(tmp_path / NAMES[name], data[:at] + b"l0ss" + data[at + 4 :])
     with watching(tmp_path) as rig:
-        rig.poll(6)
+        rig.poll(QUIET)
         assert rig.counts == {Unusable.RECORD_DAMAGED: 1}
         ((_, row_, text),) = rig.lines
         assert row_ not in {r["row"] for r in rig.seen}
@@ -186,7 +191,7 @@ def test_zeros_that_become_a_record_later_lose_nothing(tmp_path: Path, name: str
         with path.open("r+b") as file:
             file.seek(half)
             file.write(data[half:])
-        rig.poll()
+        rig.poll(QUIET)
         assert sorted(rig.steps()) == list(range(60))
         assert not rig.counts
 
@@ -206,7 +211,7 @@ def test_a_record_that_is_too_long_is_left_out_and_counted(tmp_path: Path, name:
             rig.poll(1)
             assert rig.watch.poll(rig.now).at_head, "waiting is not reading"
             rig.restart()
-        rig.poll(3)
+        rig.poll(QUIET)
         assert [(r["row"], r["step"]) for r in rig.seen] == [(0, 0), (2, 2)]
         assert rig.counts == {Unusable.LINE_TOO_LONG: 1}
 
@@ -231,11 +236,12 @@ def test_a_finished_file_may_be_packed_and_may_be_cut_short(tmp_path: Path, name
     path.write_bytes(gzip.compress(data) if packed else data)
     summary = inspect_file(str(path))
     assert summary.format == name
-    assert [r.rows for r in summary.runs] == [59]
-    assert summary.problems == {Unusable.TORN_LINE: (1, 60)}
+    rows = {"tfevents": 60, "wandb": 59}[name]  # of the last step one metric is there
+    assert [r.rows for r in summary.runs] == [rows]
+    assert summary.problems == {Unusable.TORN_LINE: (1, rows + 1)}
     if packed:
         with watching(tmp_path) as rig:
-            assert len(rig.poll()) == 59
+            assert len(rig.poll()) == rows
 
 
 @BOTH
@@ -251,6 +257,6 @@ def test_many_records_are_checked_as_one_by_one() -> None:
     data = bytearray(b"".join(event(i) for i in range(100)))
     size = len(data) // 100
     data[size * 50 + 20] ^= 1
-    cut = tfevents.cut(bytes(data), Place(0, 1 << 40, LIMIT))
+    cut = tfevents.cut(bytes(data), Place(0, 1 << 40, LIMIT, quiet_s=QUIET))
     assert cut.damaged == [50]
     assert [bool(r) for r in cut.records] == [i != 50 for i in range(100)]

@@ -219,3 +219,24 @@ def test_a_csv_that_is_rewritten_with_another_column_goes_on(tmp_path: Path) -> 
             (2, {"val_loss": 3.5}, 0),
         ]
         assert not rig.counts
+
+
+@pytest.mark.parametrize("killed", [False, True])
+def test_a_table_that_is_rewritten_with_a_wider_header_is_left_until_it_is_whole(tmp_path: Path, killed: bool) -> None:
+    path = tmp_path / "metrics.csv"
+    path.write_text("step,loss\n" + "".join(f"{i},{i}.5\n" for i in range(20)))
+    wide = "step,loss,val\n" + "".join(f"{i},{i}.5,\n" for i in range(20)) + "20,20.5,1.0\n"
+    with watching(tmp_path) as rig:
+        rig.poll()
+        for size in (0, 5, 14, 20, 90, len(wide) - 20):
+            path.write_text(wide[:size])
+            if killed:
+                rig.restart()
+            assert not rig.poll(2)
+        path.write_text(wide)
+        rig.poll()
+        assert rig.steps() == list(range(21))
+        assert {r["generation"] for r in rig.seen} == {0}
+        path.write_text("step,loss,val\n0,9.5,1.0\n")  # another training in its place
+        rig.poll()
+        assert [(r["step"], r["generation"]) for r in rig.seen[21:]] == [(0, 1)]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -93,3 +95,75 @@ def test_the_document_of_another_training_is_another_log(tmp_path: Path) -> None
         assert [r["values"]["loss"] for r in rig.seen if r["generation"] == 1 and "loss" in r["values"]] == [
             i + 100.5 for i in range(1, 10)
         ]
+
+
+def checkpoint(run: Path, number: int, text: str) -> None:
+    """As the Trainer writes it: after the weights, so that its folder is older than it."""
+    folder = run / f"checkpoint-{number}"
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "trainer_state.json").write_text(text)
+    at_ns = 1_700_000_000_000_000_000 + checkpoint.written * 1_000_000_000  # type: ignore[attr-defined]
+    checkpoint.written += 1  # type: ignore[attr-defined]
+    os.utime(folder / "trainer_state.json", ns=(at_ns, at_ns))
+
+
+checkpoint.written = 0  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("killed", [False, True])
+@pytest.mark.parametrize("kept", [1, 2, 99])
+def test_checkpoints_are_one_run_that_each_state_continues(tmp_path: Path, killed: bool, kept: int) -> None:
+    run = tmp_path / "exp" / "a"
+    checkpoint(run, 500, document(5))
+    checkpoint(run, 1000, document(10))
+    with watching(tmp_path) as rig:
+        for n in range(10, 60, 5):
+            checkpoint(run, n * 100, document(n))
+            for old in sorted(run.iterdir(), key=lambda p: int(p.name[11:]))[:-kept]:
+                shutil.rmtree(old)
+            if killed:
+                rig.restart()
+            rig.poll(3)
+        (run / "trainer_state.json").write_text(document(57))  # `save_state` at the end
+        rig.poll(3)
+        assert [r["values"]["loss"] for r in rig.seen if "loss" in r["values"]] == [i + 0.5 for i in range(1, 58)]
+        assert {(r["run"], r["generation"]) for r in rig.seen} == {("exp/a", 0)}
+        assert not rig.counts
+
+
+def test_a_state_that_is_half_written_is_left_until_it_is_whole_while_the_one_before_stays(tmp_path: Path) -> None:
+    new = document(20)
+    checkpoint(tmp_path, 100, document(10))
+    with watching(tmp_path) as rig:
+        rig.poll()
+        for size in (0, 100, 2_000, len(new) - 2):
+            checkpoint(tmp_path, 200, new[:size])
+            assert not rig.poll(2)
+        checkpoint(tmp_path, 200, new)
+        rig.poll()
+        assert [r["values"]["loss"] for r in rig.seen if "loss" in r["values"]] == [i + 0.5 for i in range(1, 21)]
+
+
+def test_a_training_begun_anew_in_the_same_folder_is_followed_though_its_numbers_are_lower(tmp_path: Path) -> None:
+    checkpoint(tmp_path, 100, document(10))
+    checkpoint(tmp_path, 200, document(20))
+    with watching(tmp_path) as rig:
+        rig.poll()
+        checkpoint(tmp_path, 50, document(5, seed=7))
+        rig.poll()
+        checkpoint(tmp_path, 100, document(10, seed=7))
+        rig.poll()
+        found = [(r["generation"], r["values"]["loss"]) for r in rig.seen if "loss" in r["values"]]
+        assert found == [(0, i + 0.5) for i in range(1, 21)] + [(1, i + 7.5) for i in range(1, 11)]
+
+
+def test_a_newest_state_that_is_deleted_does_not_bring_an_older_one_back(tmp_path: Path) -> None:
+    checkpoint(tmp_path, 100, document(10))
+    checkpoint(tmp_path, 200, document(20))
+    with watching(tmp_path) as rig:
+        rig.poll()
+        shutil.rmtree(tmp_path / "checkpoint-200")
+        rig.poll()
+        rig.restart()
+        rig.poll()
+        assert [r["values"]["loss"] for r in rig.seen if "loss" in r["values"]] == [i + 0.5 for i in range(1, 21)]

@@ -17,6 +17,8 @@ import numpy as np
 from monitor.sources.files.rows import CLOCK_KEYS, STEP_KEYS, Parsed, Tabulator, Unusable
 from monitor.sources.files.values import number
 
+WRITING = -1
+"""In place of the number of lines known: the file is being rewritten."""
 DELIMITERS = (",", "\t", ";")
 
 
@@ -58,7 +60,7 @@ def _digest(header: Sequence[str], fields: Sequence[str]) -> str:
 
 
 class CsvLog:
-    """Parser of CSV. State: the header and its delimiter, how many rows were read and a hash of the last."""
+    """Parser of CSV. State: the header and its delimiter, how many rows were read, hashes of the first and the last."""
 
     name = "csv"
     splits_returns = False
@@ -67,22 +69,32 @@ class CsvLog:
         self._header: tuple[str, ...] = tuple(str(h) for h in state.get("header", ()))
         self._delimiter = str(state.get("delimiter", ","))
         self._rows = int(state.get("rows", 0))
-        self._last = str(state.get("last", ""))
+        self._first, self._last = str(state.get("first", "")), str(state.get("last", ""))
         self._table = Tabulator()
 
     def state(self) -> dict[str, Any]:
         """What a later parser needs to go on after the last line."""
-        return {"header": list(self._header), "delimiter": self._delimiter, "rows": self._rows, "last": self._last}
+        hashes = {"first": self._first, "last": self._last}
+        return {"header": list(self._header), "delimiter": self._delimiter, "rows": self._rows, **hashes}
 
     def known(self, lines: Sequence[bytes]) -> int:
-        """How many of the first lines of a rewritten file were seen: it has all our columns and our last row."""
+        """How many of the first lines of a rewritten file were seen: it has all our columns and our last row.
+
+        WRITING while it is shorter than what was read, but begins as that did.
+        """
         filled = [i for i, line in enumerate(lines) if line.strip()]
-        if not self._rows or len(filled) <= self._rows:
+        if not self._rows:
             return 0
+        if len(filled) < 2:
+            return WRITING
         header = _fields(lines[filled[0]], self._delimiter)
-        last = filled[self._rows]
+        last = filled[self._rows if len(filled) > self._rows else 1]
         fields = _fields(lines[last], self._delimiter)
-        if not set(self._header) <= set(header) or len(fields) != len(header) or _digest(header, fields) != self._last:
+        if not set(self._header) <= set(header) or len(fields) != len(header):
+            return 0
+        if len(filled) <= self._rows:
+            return WRITING if _digest(header, fields) == self._first else 0
+        if _digest(header, fields) != self._last:
             return 0
         self._header = tuple(header)
         return last + 1
@@ -123,6 +135,8 @@ class CsvLog:
 
     def _flush(self, records: list[list[str]], rows: list[int], out: Parsed) -> None:
         if records:
+            if not self._rows:
+                self._first = _digest(self._header, records[0])
             self._rows += len(records)
             self._last = _digest(self._header, records[-1])
             self._table.columns(self._header, list(zip(*records, strict=True)), np.array(rows, np.int64), out)

@@ -1,17 +1,18 @@
 """Which files below a path belong together: a log and its rotated predecessors are one family, one run.
 
-A scan looks at names and types only (no stat per file), so that a rescan per second is cheap. Bounds: depth 8,
+A scan looks at names and types only (stat is for each `STATE`), so that a rescan per second is cheap. Bounds: depth 8,
 100,000 files, hidden names skipped, links to folders followed once; what is left out is counted.
 """
 
 from __future__ import annotations
 
+import contextlib
 import glob
 import itertools
 import os
 import re
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import PurePath
@@ -27,7 +28,11 @@ SUFFIXES = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".log", ".logs", ".txt
 SEQUENCE = "events.out.tfevents"
 """The family of a folder's event files: each start of a trainer writes one of its own, with the time in its name."""
 
+STATE = "trainer_state.json"
+"""Hugging Face's, of which each checkpoint has one of its own that continues the one before."""
+
 _EVENTS = re.compile(r".*tfevents\.(?P<time>\d{1,19})(?P<rest>(\..*)?)")
+_CHECKPOINT = re.compile(r"checkpoint-\d{1,19}")
 _ROTATED = re.compile(r"(?P<base>.+)[.-](?P<number>\d{1,3}|\d{8}(?:[T_-]?\d{2,6})?(?:-\d+)?)")
 
 
@@ -59,6 +64,11 @@ def scan(root: str, max_files: int = MAX_FILES) -> Scan:
         if count == max_files:
             out.refused[root] = Unusable.TOO_MANY_FILES
             break
+        if entry.name == STATE:
+            above = os.path.dirname(os.path.dirname(entry.path))
+            base = os.path.join(above, STATE) if _is_checkpoint(entry.path) and above.startswith(root) else entry.path
+            out.families.setdefault(base, []).extend(_states([entry.path]))
+            continue
         base, age = family_of(entry.name)
         folder = entry.path[: len(entry.path) - len(entry.name)]
         inode = entry.stat().st_ino if entry.is_symlink() else entry.inode()
@@ -91,6 +101,9 @@ def family(path: str) -> list[Member]:
     """The files that belong to `path` as they are now, oldest first; it need not be among them. Never raises."""
     folder, name = os.path.split(path)
     folder = folder or "."
+    if name == STATE:
+        checkpoints = glob.iglob(os.path.join(glob.escape(folder), "checkpoint-*", STATE))
+        return sorted(_states([path, *filter(_is_checkpoint, checkpoints)]))
     try:
         changed_ns = os.stat(folder).st_mtime_ns
         # A folder that changed this very moment may change again without another time stamp.
@@ -99,6 +112,18 @@ def family(path: str) -> list[Member]:
     except OSError:
         return []  # what is gone in this moment is found by the next call
     return sorted(listed.get(name, ()))
+
+
+def _is_checkpoint(path: str) -> bool:
+    return _CHECKPOINT.fullmatch(os.path.basename(os.path.dirname(path))) is not None
+
+
+def _states(paths: Iterable[str]) -> Iterator[Member]:
+    """Those that are there; the last written is the youngest, whatever its number: a restart may have a lower one."""
+    for path in paths:
+        with contextlib.suppress(OSError):
+            status = os.stat(path)
+            yield Member((0, f"{status.st_mtime_ns:020}", 0), path, status.st_ino)
 
 
 @lru_cache(maxsize=64)
@@ -193,14 +218,19 @@ def family_of(name: str) -> tuple[str, tuple[int, str, int]]:
 
 
 def is_sequence(path: str) -> bool:
-    """Whether each file of a family begins the run anew, so that `path` is no file but stands for all of them."""
-    return os.path.basename(path) == SEQUENCE
+    """Whether each file of a family has a name of its own for ever, so that `path` is none but stands for all."""
+    return os.path.basename(path) in (SEQUENCE, STATE)
 
 
 def run_of(path: str, root: str) -> str:
-    """Run id of a file: its path below the watched root without the suffix of its format; of event files the folder."""
+    """Run id of a file: its path below the watched root without the suffix of its format.
+
+    The folder, where all files of the format have the same name.
+    """
     pure = PurePath(path)
-    if family_of(pure.name)[0] == SEQUENCE and pure.parent.name:
+    if pure.name == STATE and _is_checkpoint(path) and pure.parent.parent.name:
+        return pure.parent.parent.name
+    if family_of(pure.name)[0] in (SEQUENCE, STATE) and pure.parent.name:
         inside = "" if path == root else pure.parent.relative_to(root).as_posix()
         return inside if inside not in ("", ".") else pure.parent.name
     relative = pure.name if path == root else pure.relative_to(root).as_posix()

@@ -20,8 +20,9 @@ def encodable(text: str) -> str:
 
 @dataclass(slots=True)
 class Haul:
-    """Collects frames, lines, cursors and counts; becomes a batch."""
+    """Collects frames, lines, cursors and counts; becomes a batch. now: Unix seconds of the poll."""
 
+    now: float = 0.0
     frames: list[Frame] = field(default_factory=list)
     lines: list[LogLine] = field(default_factory=list)
     cursors: dict[str, str] = field(default_factory=dict)

@@ -7,11 +7,13 @@ from monitor.sources.files.rows import Parsed, Unusable
 from monitor.sources.files.tailer import Chunk, Tail
 
 
-def take(tail: Tail, parser: Parser, *, budget: int, boundary: int = 0, final: bool = False) -> Chunk:
-    """Read on; parameters as of `Tail.read`."""
+def take(
+    tail: Tail, parser: Parser, *, budget: int, boundary: int = 0, final: bool = False, quiet_s: float = 0.0
+) -> Chunk:
+    """Read on; parameters as of `Tail.records`."""
     framing = PARSERS[parser.name].records
     if framing is not None:
-        return tail.records(framing, boundary=boundary, final=final, budget=budget)
+        return tail.records(framing, boundary=boundary, final=final, quiet_s=quiet_s, budget=budget)
     return tail.read(boundary=boundary, returns=parser.splits_returns, final=final, budget=budget)
 
 

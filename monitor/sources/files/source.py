@@ -138,7 +138,7 @@ class Watch:
     def poll(self, now: float) -> Batch:
         """Read what is new. now: Unix seconds."""
         with self._lock:
-            haul = Haul()
+            haul = Haul(now)
             if self._damaged:
                 haul.tally.add(Unusable.CORRUPT, 0, self._damaged)
                 self._damaged = 0

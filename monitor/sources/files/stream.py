@@ -8,6 +8,7 @@ was written between our last read and the truncation is not lost. Where rows cam
 
 from __future__ import annotations
 
+import math
 import os
 
 from detectors.types import Origin
@@ -18,6 +19,7 @@ from monitor.sources.files.haul import Haul, Names
 from monitor.sources.files.origins import Origins
 from monitor.sources.files.portion import note, take
 from monitor.sources.files.position import Check, Position
+from monitor.sources.files.records import HOLD_S
 from monitor.sources.files.rows import Parsed, Unusable
 from monitor.sources.files.sniff import Sniffer, reason_of, skip_known
 from monitor.sources.files.tailer import READ_BYTES, Tail, open_at
@@ -48,6 +50,8 @@ class Stream:
         self._failed = ""
         self._past: tuple[Position, ...] = ()
         self._elders: set[int] = set()
+        self._held = False
+        self._grew = 0.0
 
     @classmethod
     def resume(cls, key: str, cursor: Cursor, names: Names, *, max_line_bytes: int, formats: Formats) -> Stream:
@@ -158,14 +162,19 @@ class Stream:
 
     def _open(self, haul: Haul) -> bool:
         """Open the file to begin or go on with; whether there is one."""
+        same = False
         if self._parked is not None:
             status = os.stat(self._written)
-            if (status.st_ino, status.st_size, status.st_mtime_ns) == self._parked:
+            same = (status.st_ino, status.st_size, status.st_mtime_ns) == self._parked
+            if same and not self._due(haul.now):
                 return False
             self._parked = None
-        if self._resume is not None:
-            return self._reopen(haul, self._resume)
-        return self._enter(self.members[0])
+        if self._resume is None:
+            return self._enter(self.members[0])
+        opened = self._reopen(haul, self._resume)
+        if opened and same and self._tail is not None:
+            self._tail.mark_seen()  # it has not grown: what waits at its end does not begin to wait again
+        return opened
 
     def _enter(self, member: Member) -> bool:
         """Open a file of the family at its beginning. False if its name stands for another file by now."""
@@ -190,6 +199,8 @@ class Stream:
                     self._elders = {m.inode for m in members}
                     return True
         self.members = family(self.path)
+        if is_sequence(self.path) and self.members and self.has(self.members[-1].path):
+            return False  # ours is gone, and what is there came before it
         if not self.members or not self._enter(self.members[-1]) or self._tail is None:
             return False
         if (seen := skip_known(self._tail, self._parser)) < 0:
@@ -211,13 +222,15 @@ class Stream:
     def _read(self, haul: Haul, budget: int) -> None:
         tail = self._tail
         assert tail is not None
-        if tail.unchanged():
+        if tail.unchanged() and not self._due(haul.now):
             if not self._follow(haul):
                 return
         elif self._changed(tail) and not self._replaced(haul):
             return
         tail = self._tail
         assert tail is not None
+        if not tail.unchanged():
+            self._grew = haul.now
         if self._parser is None:
             name = self._sniffer.look(tail, haul.tally)
             if not name:
@@ -225,6 +238,10 @@ class Stream:
                 return
             self._parser = self._formats[name].make({})
         self._consume(tail, self._parser, haul, budget)
+
+    def _due(self, now: float) -> bool:
+        """Whether a row that was held back has waited long enough to be looked at again."""
+        return self._held and not self._grew <= now < self._grew + HOLD_S
 
     def _changed(self, tail: Tail) -> bool:
         return self._parser is not None and not tail.compressed and tail.check() is not Check.SAME
@@ -273,7 +290,7 @@ class Stream:
         following = younger(self.members, tail.inode)
         sequence = is_sequence(self.path)
         anew = sequence or (tail.status().st_nlink == 0 and len(self.members) == 1)
-        if following is None or (sequence and following.inode in self.past):
+        if following is None or (sequence and (self.has(following.path) or not self._is_whole(following))):
             return False
         torn, past = tail.torn() and not tail.compressed, tail.position
         if not self._enter(following):
@@ -287,13 +304,23 @@ class Stream:
             self._begin_anew(haul, None)
         return True
 
+    def _is_whole(self, member: Member) -> bool:
+        """Whether the writer of a file that continues another is done with it."""
+        tail = Tail(member.path, max_line_bytes=self._max_line)
+        try:
+            return skip_known(tail, self._parser) >= 0
+        finally:
+            tail.close()
+
     def _consume(self, tail: Tail, parser: Parser, haul: Haul, budget: int) -> None:
         boundary, origin, later = self._origins.boundary(tail.inode, tail.offset)
         start = tail.offset
         if not start and (copy := newcomer(settled(self.path), tail.inode, self._elders)) is not None:
             haul.more = self._enter(copy) or haul.more  # copied and truncated before we had read any of it
             return
-        chunk = take(tail, parser, boundary=boundary, final=tail.compressed, budget=budget)
+        quiet_s = math.inf if self._ended else haul.now - self._grew
+        chunk = take(tail, parser, boundary=boundary, final=tail.compressed, quiet_s=quiet_s, budget=budget)
+        self._held = chunk.held
         haul.take(note(chunk, self._row, Parsed()), self.names, origin, self._generation)
         for lines, from_ in ((chunk.lines[: chunk.before], origin), (chunk.lines[chunk.before :], later)):
             if lines:

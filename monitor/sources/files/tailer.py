@@ -45,6 +45,7 @@ class Chunk:
     more: bool
     damaged: dict[int, int] = field(default_factory=dict)
     torn: bool = False
+    held: bool = False
 
 
 class NotRegularError(OSError):
@@ -199,20 +200,29 @@ class Tail:
         self._advance(data, len(data) if self._skipping else cut)
         return chunk
 
-    def records(self, framing: Framing, *, boundary: int = 0, final: bool = False, budget: int = READ_BYTES) -> Chunk:
-        """The next complete records; parameters as of `read`."""
+    def records(
+        self,
+        framing: Framing,
+        *,
+        boundary: int = 0,
+        final: bool = False,
+        quiet_s: float = 0.0,
+        budget: int = READ_BYTES,
+    ) -> Chunk:
+        """The next complete records; parameters as of `read`, quiet_s: how long the file has not grown."""
         status = self.status()
         data = self.pread(budget, self.offset)
         full = len(data) == budget
         size = max(self.offset + len(data), self.size() if full or not self.compressed else 0)
-        place = Place(self.offset, size, self.max_line_bytes, final and not full, self._skipping)
+        place = Place(self.offset, size, self.max_line_bytes, final and not full, self._skipping, quiet_s)
         cut = framing.cut(data, place)
         if not cut.end and full and budget <= self.max_line_bytes:  # a long record, but not too long: look further
-            return self.records(framing, boundary=boundary, final=final, budget=budget + self.max_line_bytes)
+            budget += self.max_line_bytes
+            return self.records(framing, boundary=boundary, final=final, quiet_s=quiet_s, budget=budget)
         self._fresh = None if full and cut.end else (status.st_size, status.st_mtime_ns)
         chunk = Chunk(cut.records, bisect_left(cut.starts, boundary - self.offset), cut.too_long, full and cut.end > 0)
         chunk.damaged = {i: self.offset + cut.starts[i] for i in cut.damaged}
-        chunk.torn = place.final and cut.end < len(data)
+        chunk.torn, chunk.held = place.final and cut.end < len(data), cut.held
         self._skipping = cut.skipping
         self._advance(data, len(data) if place.final else cut.end)
         return chunk

@@ -1,40 +1,37 @@
 """TensorBoard event files, as torch's and TensorFlow's SummaryWriter and tensorboardX write them.
 
-A record is: length (u64), masked CRC-32C of the length, event, masked CRC-32C of the event. Every event is a row: the
-writers put one metric into each. Scalars are read in both spellings, `simple_value` and a tensor of one float or
-double; other kinds (text, histogram, image, graph) are counted once per kind. Behind a damaged record the next length
-whose checksum fits is searched, so that one flipped bit costs one record. Checksums of records of one length are
-computed together, which is what makes the rate (see benchmarks).
+A record is: length (u64), masked CRC-32C of the length, event, masked CRC-32C of the event. Successive events of one
+step are a row (see `event`); the last row of a file that may grow is held back until another begins or the file has
+been quiet for a while. Scalars are read in both spellings, `simple_value` and a tensor of one float or double; other
+kinds (text, histogram, image, graph) are counted once per kind. Behind a damaged record the next length whose checksum
+fits is searched, so that one flipped bit costs one record. Checksums of records of one length are computed together,
+which is what makes the rate (see benchmarks).
 """
 
 from __future__ import annotations
 
 import re
 import struct
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
 import numpy as np
 
-from monitor.sources.files.records import Cut, Framing, Place
+from monitor.sources.files.event import Rows, decode
+from monitor.sources.files.records import HOLD_S, Cut, Framing, Place
 from monitor.sources.files.rows import Parsed, Piece, Unusable
 from monitor.sources.files.values import Ints, seconds
-from monitor.sources.protobuf import Value, fields, messages, signed
 
 HEAD = struct.Struct("<QI")
 MAX_KINDS = 32
+TORN_S = 130.0
+"""So long the rest of an event may be on its way: tensorboardX writes what fills its buffer, and all every 120 s."""
 FEW = 24
 """From so many records of one length on their checksums are computed as columns."""
 
 # Whatever reads as a length below 16 MiB that is not 0; the checksum decides.
 _LENGTH = re.compile(rb"(?s)(?=(?!\0{8}).{3}\0{5}.{4})")
-# wall_time, step, summary{value{tag, simple_value}}, all short: what nearly every event is.
-_PLAIN = re.compile(
-    rb"(?s)\x09(.{8})(?:\x10([\x80-\xff]{0,8}[\0-\x7f]))?\x2a([\0-\x7f])\x0a([\0-\x7f])\x0a([\0-\x7f])(.*)\x15(.{4})"
-)
-_OLD_KINDS = {4: "image", 5: "histogram", 6: "audio"}
-_EVENT_KINDS = {4: "graph", 9: "meta graph"}
 
 
 def _table() -> Ints:
@@ -144,26 +141,29 @@ def _fill(out: Cut, data: bytes, place: Place, spans: Sequence[tuple[int, int]])
     whole = [(at + HEAD.size, at + HEAD.size + length) for at, length in spans if length >= 0]
     records = [data[a:b] for a, b in whole]
     sums = [int.from_bytes(data[b : b + 4], "little") for _, b in whole]
-    checked = zip(records, _intact(records, sums), strict=True)
+    checked, rows = zip(records, _intact(records, sums), strict=True), Rows()
     for at, length in spans:
-        if length < 0:
-            out.leave_out(at, out.damaged if length == -1 else out.too_long)
-            continue
-        record, good = next(checked)
+        record, good = next(checked) if length >= 0 else (b"", False)
         if good:
-            out.records.append(record)
-            out.starts.append(at)
-        elif place.ends(at + HEAD.size + length + 4):
+            start = rows.start
+            out.add(start, rows.take(record, at))
+            continue
+        if length >= 0 and place.ends(at + HEAD.size + length + 4):
             out.end = at  # it may not be all there yet
-        else:
-            out.leave_out(at, out.damaged)
+            break
+        out.add(rows.start, rows.finish())
+        out.leave_out(at, out.too_long if length == -2 else out.damaged)
+    if place.final or place.quiet_s >= (HOLD_S if out.end >= len(data) else TORN_S):
+        out.add(rows.start, rows.finish())
+    elif rows.finish():
+        out.end, out.held = rows.start, True
 
 
 FRAMING = Framing(opens, cut)
 
 
 class EventLog:
-    """Parser of events. State: the kinds that were counted."""
+    """Parser of events, joined to rows. State: the kinds that were counted."""
 
     name = "tfevents"
     splits_returns = False
@@ -184,83 +184,18 @@ class EventLog:
         out = Parsed()
         groups: dict[tuple[str, ...], list[tuple[Any, ...]]] = {}
         for row, record in enumerate(lines, first_row):
-            try:
-                t, step, values = self._plain(record) or self._event(record, row, out)
-            except (ValueError, IndexError, struct.error):
+            event = decode(record)
+            if event is None:
                 out.tally.add(Unusable.NOT_A_RECORD, row)
                 continue
-            if values:
-                groups.setdefault(tuple(values), []).append((row, step, t, *values.values()))
-        for columns, found in groups.items():
-            rows, steps, times, *cells = zip(*found, strict=True)
-            where = (np.array(rows, np.int64), np.array(steps, np.int64), seconds(np.array(times, np.float64)))
+            if event.values:
+                groups.setdefault(tuple(event.values), []).append((row, event.step, event.t, *event.values.values()))
+            for kind in event.kinds:
+                if kind not in self._kinds and len(self._kinds) < MAX_KINDS:
+                    self._kinds.add(kind)
+                    out.tally.add(Unusable.NOT_A_SCALAR, row)
+        for columns, members in groups.items():
+            numbers, steps, times, *cells = zip(*members, strict=True)
+            where = (np.array(numbers, np.int64), np.array(steps, np.int64), seconds(np.array(times, np.float64)))
             out.pieces.append(Piece(None, columns, *where, np.array(cells, np.float64).T))
         return out
-
-    def _plain(self, record: bytes) -> tuple[float, int, dict[str, float]] | None:
-        """The quick way: an event of one `simple_value`; None if it is another."""
-        found = _PLAIN.fullmatch(record)
-        if found is None:
-            return None
-        wall, raw, summary, value, size, tag, number = found.groups()
-        n = len(tag)
-        if size[0] != n or value[0] != n + 7 or summary[0] != n + 9:
-            return None
-        step = shift = 0
-        for byte in raw or b"":
-            step |= (byte & 127) << shift
-            shift += 7
-        return _DOUBLE.unpack(wall)[0], step, {tag.decode(errors="replace"): _FLOAT.unpack(number)[0]}
-
-    def _event(self, record: bytes, row: int, out: Parsed) -> tuple[float, int, dict[str, float]]:
-        t, step, values = np.nan, 0, dict[str, float]()
-        for number, value in fields(record):
-            if number == 1 and isinstance(value, bytes):
-                t = _DOUBLE.unpack(value)[0]
-            elif number == 2:
-                step = max(-1, signed(value))
-            elif number == 5 and isinstance(value, bytes):
-                for one in messages(value, 1):
-                    values.update(self._value(one, row, out))
-            elif number in _EVENT_KINDS:
-                self._leave(_EVENT_KINDS[number], row, out)
-        return t, step, values
-
-    def _value(self, message: bytes, row: int, out: Parsed) -> Iterator[tuple[str, float]]:
-        value = dict(fields(message))
-        name = value.get(1, b"")
-        tag = name.decode(errors="replace") if isinstance(name, bytes) else ""
-        if isinstance(simple := value.get(2), bytes):
-            yield tag, _FLOAT.unpack(simple)[0]
-        elif isinstance(tensor := value.get(8), bytes) and (x := _scalar(tensor)) is not None:
-            yield tag, x
-        else:
-            self._leave(_kind(value), row, out)
-
-    def _leave(self, kind: str, row: int, out: Parsed) -> None:
-        if kind not in self._kinds and len(self._kinds) < MAX_KINDS:
-            self._kinds.add(kind)
-            out.tally.add(Unusable.NOT_A_SCALAR, row)
-
-
-_FLOAT, _DOUBLE = struct.Struct("<f"), struct.Struct("<d")
-
-
-def _scalar(tensor: bytes) -> float | None:
-    """The number of a tensor of one float or double."""
-    of = dict(fields(tensor))
-    number = {1: _FLOAT, 2: _DOUBLE}.get(signed(of.get(1, 0)))
-    raw = of.get(4) or of.get(5 if number is _FLOAT else 6)
-    if number is None or not isinstance(raw, bytes) or len(raw) != number.size:
-        return None
-    return float(number.unpack(raw)[0])
-
-
-def _kind(value: Mapping[int, Value]) -> str:
-    """What a value that is no scalar is: its plugin, else what TensorFlow 1 called it."""
-    metadata = value.get(9)
-    if isinstance(metadata, bytes):
-        for plugin in messages(metadata, 1):
-            for name in messages(plugin, 1):
-                return name[:40].decode(errors="replace")
-    return next((kind for number, kind in _OLD_KINDS.items() if number in value), "tensor")

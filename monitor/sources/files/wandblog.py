@@ -8,10 +8,13 @@ what else there is are not read. Behind damage reading goes on at the next block
 
 from __future__ import annotations
 
+import re
 import struct
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
+
+import orjson
 
 from monitor.sources.files.jsonl import decode
 from monitor.sources.files.records import Cut, Framing, Place
@@ -23,6 +26,10 @@ BLOCK = 32_768
 HEAD = struct.Struct("<IHB")
 BAD, PAD, FULL, FIRST, MIDDLE, LAST = -1, 0, 1, 2, 3, 4
 _KIND_CRC = [zlib.crc32(bytes([kind])) for kind in range(5)]
+
+# An item of a history record up to its key, all short; then comes its value, field 16.
+_ITEM = re.compile(rb"(?s)\x0a([\0-\x7f])[\x0a\x12]([\0-\x7f])")
+_VALUE = b"\x82\x01"
 
 HISTORY, STATS, OUTPUT, OUTPUT_RAW, EXIT = 2, 7, 4, 13, 18
 SYSTEM = "system/"
@@ -141,13 +148,16 @@ class WandbLog:
         return out
 
     def _history(self, message: bytes, row: int, out: Parsed) -> dict[str, Any]:
-        record: dict[str, Any] = {}
-        for number, value in fields(message):
+        keys, texts, rest = _plain_items(message)
+        record = dict(zip(keys, _values(texts), strict=True))
+        for number, value in fields(message[rest:]):
             if number == 1 and isinstance(value, bytes):
                 key, content = _item(value)
-                record.update(flat({key: content}, out.tally, row, "."))
+                record[key] = content
             elif number == 2 and isinstance(value, bytes):
                 record.setdefault("_step", signed(dict(fields(value)).get(1, 0)))
+        if any(type(value) is dict for value in record.values()):
+            record = flat(record, out.tally, row, ".")
         for kind in [key for key in record if key.endswith("._type")]:  # a picture, a table, a histogram
             what = kind.removesuffix("_type")
             record = {key: value for key, value in record.items() if not key.startswith(what)}
@@ -159,6 +169,29 @@ class WandbLog:
 
 def _text(raw: bytes) -> str:
     return raw.decode(errors="replace")
+
+
+def _plain_items(message: bytes) -> tuple[list[str], list[bytes], int]:
+    """Keys and values of the first items, as far as they have one key and are short, and where the rest begins."""
+    keys, texts, at = list[str](), list[bytes](), 0
+    while (found := _ITEM.match(message, at)) is not None:
+        stop, colon = found.end(1) + found[1][0], found.end() + found[2][0]
+        begin = colon + 3
+        if message[colon : begin - 1] != _VALUE or begin + message[begin - 1] != stop or stop > len(message):
+            break
+        keys.append(_text(message[found.end() : colon]))
+        texts.append(message[begin:stop])
+        at = stop
+    return keys, texts, at
+
+
+def _values(texts: Sequence[bytes]) -> list[Any]:
+    """What each JSON text says: all at once, or one by one where one is not plain (NaN)."""
+    try:
+        values: list[Any] = orjson.loads(b"[" + b",".join(texts) + b"]")
+    except orjson.JSONDecodeError:
+        return [decode(text) for text in texts]
+    return values if len(values) == len(texts) else [decode(text) for text in texts]
 
 
 def _item(message: bytes) -> tuple[str, Any]:
