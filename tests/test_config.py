@@ -17,7 +17,12 @@ from monitor.config import Config, ConfigError, SourceItem, default, json_schema
 from monitor.yamlfile import MAX_PROBLEMS, section_of
 
 ROOT = Path(__file__).parents[1]
-ENVIRON = {"SLACK_BOT_TOKEN": "xoxb-0-secret", "ANTHROPIC_API_KEY": "sk-secret", "HOME": "/home/ada"}
+ENVIRON = {
+    "SLACK_BOT_TOKEN": "xoxb-0-secret",
+    "ANTHROPIC_API_KEY": "sk-secret",
+    "WANDB_API_KEY": "w-secret",
+    "HOME": "/home/ada",
+}
 GOOD = "sources:\n  - files: {paths: [/runs]}\nsinks: {terminal: {}}\n"
 
 
@@ -84,8 +89,8 @@ WHOLE = [
     ("no sinks", "sources: [{files: {paths: [/a]}}]", "c.yaml:1:1: missing key 'sinks' in the top level"),
     ("empty list of sources", "sources: []\nsinks: {terminal: {}}", "c.yaml:1:1: sources must have at least 1 item"),
     ("sinks without one", "sources: [{files: {paths: [/a]}}]\nsinks: {}", "c.yaml:2:1: sinks must name at least one; allowed: terminal, slack"),
-    ("source without a kind", "sources: [{}]\nsinks: {terminal: {}}", "c.yaml:1:11: sources[0] must have exactly one kind; allowed: files, prometheus"),
-    ("unknown kind of source", "sources: [{file: {paths: [/a]}}]\nsinks: {terminal: {}}", "c.yaml:1:12: unknown key 'file' in sources[0]; allowed: files, prometheus; did you mean 'files'?"),
+    ("source without a kind", "sources: [{}]\nsinks: {terminal: {}}", "c.yaml:1:11: sources[0] must have exactly one kind; allowed: files, prometheus, wandb"),
+    ("unknown kind of source", "sources: [{file: {paths: [/a]}}]\nsinks: {terminal: {}}", "c.yaml:1:12: unknown key 'file' in sources[0]; allowed: files, prometheus, wandb; did you mean 'files'?"),
     ("mapping for a list", "sources: {files: {paths: [/a]}}\nsinks: {terminal: {}}", "c.yaml:1:1: sources must be a list, found a mapping"),
     ("text for a list", "sources: [{files: {paths: /a}}]\nsinks: {terminal: {}}", "c.yaml:1:27: sources[0].files.paths must be a list, found text"),
     ("two sources of one name", "sources: [{files: {paths: [/a]}}, {files: {paths: [/b]}}]\nsinks: {terminal: {}}", "c.yaml:1:1: the top level has two sources named 'files'; give one of them another `name`"),

@@ -18,6 +18,7 @@ from monitor.section import Section
 REGISTRY: Mapping[str, str] = {
     "files": "monitor.sources.files.section",
     "prometheus": "monitor.sources.prometheus.section",
+    "wandb": "monitor.sources.wandb.section",
 }
 
 
