@@ -256,7 +256,7 @@ class WandbDouble:
         app.router.add_post("/graphql", self._graphql)
         app.router.add_post(f"/files/{ENTITY}/{PROJECT}/{{run}}/file_stream", self._stream)
         app.router.add_put("/storage/{name:.*}", stored)
-        runner = web.AppRunner(app)
+        runner = web.AppRunner(app, shutdown_timeout=0.01)
         await runner.setup()
         await web.TCPSite(runner, "127.0.0.1", 0).start()
         self.url = f"http://127.0.0.1:{runner.addresses[0][1]}"

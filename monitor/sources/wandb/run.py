@@ -57,7 +57,8 @@ class Run:
         self._survey = self._stale = self._gap = self._counts_steps = False
         self._asked = self._quiet = False
         self._empty = 0
-        self._width, self._stride, self._samples = SAMPLES, 1, SAMPLES
+        self._samples, self._stride = SAMPLES, 1
+        self._stop, self._sure = 0, False  # of a wider window; whether rows are known to stand at its stop
         self._table = Tabulator()
 
     @property
@@ -98,7 +99,7 @@ class Run:
             rows = STATISTICS if p.statistics_t < 0 or (self._gap and p.statistics_lines < STATISTICS) else 0
         if self._fresh:
             return Question(run=self.id, survey=True, config=True, statistics=rows)
-        stop = p.next + self._width
+        stop = self._stop or p.next + self._samples
         if p.next <= p.since:
             stop = min(p.next + self._samples * self._stride, p.since + 1)
         return Question(run=self.id, window=(p.next, stop), samples=self._samples, survey=self._survey, statistics=rows)
@@ -108,8 +109,8 @@ class Run:
         self._asked = True  # without statistics
         if self._samples == 1:
             return False
-        self._samples //= 4
-        self._width = self._samples = max(1, self._samples)
+        self._samples = max(1, self._samples // 4)
+        self._stop = 0
         return True
 
     def take(self, question: Question, node: Mapping[str, Any], now: float) -> list[Frame]:
@@ -165,10 +166,16 @@ class Run:
             return []
         lag = lines - p.lines - got
         past = window[1] - 1 <= p.since
-        if window[1] - window[0] > question.samples and got and lag > 0 and not past:
-            self._width = max(self._samples, self._width // 4)  # it may have been sampled
-            return []
+        wide = window[1] - window[0] > question.samples
         found = history(node.get("history"), window, self.counts)
+        if wide and found and lag > 0 and not past:  # it may have been sampled: is there something before these?
+            self._stop, self._sure = found[0][0], True
+            if found[0][0] - window[0] < question.samples:
+                self._stop = 0
+            return []
+        if self._sure and self._stop == window[1] and not got:  # nothing: it begins there
+            p.next, self._stop, self._sure = window[1], 0, False
+            return []
         if found or got:
             self._empty, self._quiet = 0, False
         else:
@@ -180,22 +187,26 @@ class Run:
             p.next = window[1]
         self._go_on(lag, last, window, got)
         if not self.more:
-            p.lines = max(lines, p.lines)
+            p.lines = max(lines, p.lines) if last is None else lines
             self._behind = False
         return found
 
     def _go_on(self, lag: int, last: int | None, window: tuple[int, int], got: int) -> None:
         """Whether there is more to read at once, and how."""
         p = self.progress
-        self._width, self._survey = self._samples, False
+        self._stop, self._sure, self._survey = 0, False, False
         if p.next <= p.since or (lag > 0 and got):
             return
-        if last is None:
+        if window[1] - window[0] > self._samples and not got:  # up to the last step, and still nothing is told
+            self.counts.add(Unusable.MISSING, lag)
+            self.more = False
+        elif last is None:
             # The count may be wrong: a run that tells nothing is surveyed now and then.
-            self._survey = self.more = lag > 0 or self._empty % SURVEY_EVERY == SURVEY_EVERY - 1
+            odd = lag > 0 or (lag < 0 and not got)
+            self._survey = self.more = odd or self._empty % SURVEY_EVERY == SURVEY_EVERY - 1
         elif last >= window[1]:
-            p.next = max(p.next, window[1])
-            self._width = max(self._samples, last + 1 - p.next)
+            p.next = window[1]
+            self._stop = last + 1 if last - p.next >= self._samples else 0
         else:
             self.counts.add(Unusable.MISSING, lag)
             self.more = False
