@@ -1,4 +1,4 @@
-"""Just enough of GraphQL for a strict server: parses a document and refuses every field and argument it does not know."""
+"""Just enough of GraphQL for a strict server: it refuses every field, argument and variable that it does not know."""
 
 from __future__ import annotations
 

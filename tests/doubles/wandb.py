@@ -1,7 +1,7 @@
 """A W&B server on loopback: GraphQL, the stream of files that the SDK writes, and its uploads, refused where not known.
 
-Good enough for the real SDK, online, as writer and as reader. What it cannot vouch for is the real server's sampling: windows
-with more rows than samples are thinned, and with `by_step` windows wider than samples too.
+Good enough for the real SDK, online, as writer and as reader. What it cannot vouch for is the real server's sampling:
+windows with more rows than samples are thinned, and with `by_step` windows wider than samples too.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import format_datetime
+from functools import lru_cache
 from typing import Any
 
 from aiohttp import web
@@ -21,6 +22,11 @@ from doubles.graphql import Execution, Refused, Resolver
 
 KEY = "0123456789abcdef0123456789abcdef01234567"
 ENTITY, PROJECT = "ada", "nano"
+
+
+@lru_cache(maxsize=1 << 16)
+def _row(line: str) -> dict[str, Any]:
+    return json.loads(line)
 
 
 @dataclass
@@ -42,11 +48,11 @@ class Run:
     hangs: bool = False
 
     def rows(self) -> list[dict[str, Any]]:
-        return [json.loads(line) for line in self.history]
+        return [_row(line) for line in self.history]
 
     def log(self, **metrics: Any) -> None:
         """A row with the next step, a second after the one before."""
-        last = json.loads(self.history[-1]) if self.history else {"_step": -1, "_timestamp": self.created}
+        last = _row(self.history[-1]) if self.history else {"_step": -1, "_timestamp": self.created}
         step = metrics.pop("_step", last["_step"] + 1)
         t = metrics.pop("_timestamp", last["_timestamp"] + 1.0)
         row = {"_step": step, "_timestamp": t, "_runtime": t - self.created, **metrics}
@@ -64,7 +70,7 @@ def iso(t: float) -> str:
 
 @dataclass
 class WandbDouble:
-    """now: the server's clock; None: the real one. answer: may take the place of an answer. asked: (operation, variables)."""
+    """now: the server's clock; None: the real one. answer: may replace an answer. asked: (operation, variables)."""
 
     now: float | None = 1_800_000_000.0
     by_step: bool = False
@@ -109,9 +115,9 @@ class WandbDouble:
     def _history(self, run: Run, minStep: int = 0, maxStep: int = 1 << 62, samples: int = 500) -> list[str]:  # noqa: N803
         if run.broken:
             raise LookupError(run.broken)
-        found = [line for line in run.history if minStep <= json.loads(line)["_step"] < maxStep]
+        found = [line for line in run.history if minStep <= _row(line)["_step"] < maxStep]
         if self.by_step and maxStep - minStep > samples:
-            buckets = {(json.loads(line)["_step"] - minStep) * samples // (maxStep - minStep): line for line in found}
+            buckets = {(_row(line)["_step"] - minStep) * samples // (maxStep - minStep): line for line in found}
             found = list(buckets.values())
         return _thin(found, samples)
 
@@ -153,7 +159,8 @@ class WandbDouble:
             "eventsTail": ((lambda r: json.dumps(r.events[-self.tail :])), ""),
             "historyTail": ((lambda r: json.dumps(r.history[-self.tail :])), ""),
             "parquetHistory": ((lambda r, **_: {"parquetUrls": [], "liveData": []}), "ParquetHistory"),
-            "projectId": fixed("1"), "project": fixed({}, "Project"), "user": fixed({"name": "Ada", "username": ENTITY}, "User"),
+            "projectId": fixed("1"), "project": fixed({}, "Project"),
+            "user": fixed({"name": "Ada", "username": ENTITY}, "User"),
             "files": ((lambda r, names=(), **_: {"edges": []}), "Files"),
             "wandbConfig": ((lambda r, keys: "{}"), ""), "systemMetrics": fixed("{}"),
         }  # fmt: skip
@@ -173,7 +180,8 @@ class WandbDouble:
             },
             "Project": {
                 "id": fixed("1"), "name": fixed(PROJECT), "internalId": fixed("1"), "readOnly": fixed(False),
-                "entity": fixed({"name": ENTITY, "id": "1"}, "Entity"), "runCount": ((lambda _, filters=None: len(self.runs)), ""),
+                "entity": fixed({"name": ENTITY, "id": "1"}, "Entity"),
+                "runCount": ((lambda _, filters=None: len(self.runs)), ""),
                 "run": ((lambda _, name: self.runs.get(name)), "Run"),
                 "bucket": ((lambda _, name, **__: self.runs.get(name)), "Run"),
                 "runs": ((lambda _, **a: self._runs(**a)), "Runs"),
@@ -190,11 +198,13 @@ class WandbDouble:
             "Entity": {"name": own("name"), "id": own("id"), "organization": fixed(None, "Organization")},
             "Organization": {"coreWeaveOrganizationId": fixed(None)},
             "User": {
-                "id": fixed("1"), "entity": own("entity"), "username": own("username"), "name": fixed("Ada"), "email": fixed(""),
+                "id": fixed("1"), "entity": own("entity"), "username": own("username"), "name": fixed("Ada"),
+                "email": fixed(""),
                 "flags": fixed("{}"), "teams": fixed({}, "Teams"),
             },
             "Teams": {"edges": fixed([], "Team")}, "Team": {"node": fixed({}, "Entity")},
-            "ServerInfo": {"features": fixed([], "Feature")}, "Feature": {"name": own("name"), "isEnabled": own("isEnabled")},
+            "ServerInfo": {"features": fixed([], "Feature")},
+            "Feature": {"name": own("name"), "isEnabled": own("isEnabled")},
         }  # fmt: skip
 
     # --- HTTP

@@ -25,28 +25,30 @@ PATIENCE_S = 90.0
 ROWS, STEP_S = 120, 0.2
 WRITER = f"""
 import math, time, wandb
-run = wandb.init(project="{PROJECT}", entity="{ENTITY}", id="run1", name="brisk-sun", tags=["prod"],
-                 config={{"max_steps": {ROWS}, "args": {{"lr": 1e-3}}}}, settings=wandb.Settings(x_stats_sampling_interval=1.0))
+run = wandb.init(project="{PROJECT}", entity="{ENTITY}", id="run1", name="brisk-sun",
+                 config={{"max_steps": {ROWS}}},
+                 settings=wandb.Settings(x_stats_sampling_interval=1.0))
 for i in range({ROWS}):
     loss = math.nan if i == 7 else math.inf if i == 8 else 4 / (i + 1)
-    run.log({{"train": {{"loss": loss}}, "optim/lr": 1e-3, "global_step": i, "h": wandb.Histogram([1, 2, 3]), "note": "x"}})
+    picture = wandb.Histogram([1, 2, 3])
+    run.log({{"train": {{"loss": loss}}, "optim/lr": 1e-3, "global_step": i, "h": picture, "note": "x"}})
     time.sleep({STEP_S})
 run.finish()
 """
 READER = f"""
 import json, wandb
 run = wandb.Api().run("{ENTITY}/{PROJECT}/run1")
-print(json.dumps([run.state, [[r["_step"], r["_timestamp"], r["train"]["loss"], r["optim/lr"]] for r in run.scan_history()]]))
+rows = [[r["_step"], r["_timestamp"], r["train"]["loss"], r["optim/lr"]] for r in run.scan_history()]
+print(json.dumps([run.state, rows]))
 """
 
 
 def writers() -> str:
     """The Python that has the trainers' libraries."""
-    folder = os.environ.get("RUNWARDEN_WRITERS")
-    python = Path(folder, "bin/python") if folder else Path(__file__).parents[2] / ".venv-writers/bin/python"
-    if not python.exists():
-        pytest.skip("no real writers: make writers, or $RUNWARDEN_WRITERS, a virtual environment that has them")
-    return str(python)
+    found = os.environ.get("RUNWARDEN_WRITERS") or str(Path(__file__).parents[2] / ".venv-writers" / "bin" / "python")
+    if not Path(found).exists():
+        pytest.skip("the writers' environment is not there: make writers, or name its python in $RUNWARDEN_WRITERS")
+    return found
 
 
 class Following:
@@ -77,7 +79,7 @@ def table(batches: list[Batch]) -> list[tuple[int, float, dict[str, float]]]:
         for f in b.frames
         for i in range(f.row.size)
     ]
-    assert sorted(n for n, _ in found) == list(range(len(found)))
+    assert len({n for n, _ in found}) == len(found)
     return [row for _, row in sorted(found, key=lambda r: r[0])]
 
 
@@ -131,8 +133,7 @@ def test_the_sdk_writes_while_we_read_and_its_reader_and_its_file_agree(tmp_path
         assert {f.run for b in following.batches for f in b.frames} == {"wb/run1"}
         totals = {f.total_steps for b in following.batches for f in b.facts.values()}
         assert totals - {-1} == {ROWS}
-        (path,) = tmp_path.glob("wandb/run-*/run-run1.wandb")
-        filed = table(list(read_file(str(path))))
+        filed = table([b for path in tmp_path.glob("wandb/run-*/run-run1.wandb") for b in read_file(str(path))])  # noqa: ASYNC240
         assert repr([r for r in filed if r[0] >= 0]) == repr(rows)
         measured = {name for step, _, values in table(following.batches) if step < 0 for name in values}
         assert measured

@@ -404,7 +404,8 @@ def test_an_answer_that_is_no_answer_is_transient(text: str) -> None:
 NODES: list[Any] = [
     {}, {"history": 3}, {"history": [3, "x", "{", "[]", '{"_step": "1"}', '{"_step": 1e300}', '{"_step": 999999}']},
     {"historyLineCount": "many", "eventsTail": "[", "heartbeatAt": [], "state": 7},
-    {"historyKeys": {"lastStep": "x"}, "config": "[", "events": [None, "{}", '{"_timestamp": "x"}', '{"_timestamp": NaN}']},
+    {"historyKeys": {"lastStep": "x"}, "config": "[",
+     "events": [None, "{}", '{"_timestamp": "x"}', '{"_timestamp": NaN}']},
     {"historyLineCount": 10**30, "eventsTail": "3", "eventsLineCount": -5, "historyKeys": []},
 ]  # fmt: skip
 

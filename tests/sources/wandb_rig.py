@@ -30,7 +30,7 @@ class Rig:
     between: Callable[[int], None] = lambda _: None
 
     def poll(self, polls: int = 1, *, until: int | None = None) -> list[Batch]:
-        """The batches of `polls` polls, after which the process dies; or of `until` batches, the last of them uncommitted."""
+        """The batches of `polls` polls, then the process dies; or the first `until` ones: it dies before the next."""
         return asyncio.run(self._poll(polls, until))
 
     async def _poll(self, polls: int, until: int | None) -> list[Batch]:

@@ -2,9 +2,10 @@
 
 A window of steps that is no wider than the rows that are asked for is told whole, a wider one may be sampled. So
 windows are SAMPLES wide; a gap in the steps is crossed in a wider one, which counts only if it holds all the rows that
-the server says there are. The last step is asked for (`survey`) where the counts say that there is more. A run's steps only
-grow: what comes later with a step below the last that was read is not seen, only missed in the server's count. At
-first sight the last `first_rows` rows are read. Bounds: SAMPLES rows and STATISTICS rows of the machine an answer.
+the server says there are, else it is cut where its first row stands until nothing stands before that. The last step is
+asked for (`survey`) where the server's counts and ours differ. A run's steps only grow: a row that comes later with a
+step below the last that was read is not seen, only counted as not told. At first sight the last `first_rows` rows are
+read, in wider windows if its steps have gaps. Bounds: SAMPLES rows and STATISTICS rows of the machine an answer.
 """
 
 from __future__ import annotations
