@@ -14,12 +14,14 @@ from aiohttp import web
 from doubles.wandb import WandbDouble
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydantic import SecretStr
 from wandb_rig import Rig, about, failing
 
 from detectors.types import Origin
 from monitor.errors import PermanentError, TransientError
 from monitor.frame import RunFacts, Status
 from monitor.sources.wandb.run import SAMPLES
+from monitor.sources.wandb.section import Params, create
 from monitor.sources.wandb.selection import Selection
 from monitor.sources.wandb.source import Plan, WandbSource
 
@@ -525,6 +527,16 @@ def test_an_answer_that_is_too_large_is_asked_for_in_smaller_ones() -> None:
     rig.poll()
     assert [v for _, v in rig.values("metric/3")] == [float(i) for i in range(900)]
     assert rig.batches[-1].status is Status.OK
+
+
+def test_the_configuration_makes_the_source() -> None:
+    given = {"entity": "e", "project": "p", "api_key": SecretStr("k"), "runs": "^a", "tags": ("x",), "first_rows": 300}
+    (source,) = create(Params.model_validate(given | {"name": "mine"}))
+    assert isinstance(source, WandbSource)
+    assert source.name == "mine"
+    assert source._plan == Plan(
+        entity="e", project="p", key="k", first_rows=300, selection=Selection(matches="^a", tags=frozenset({"x"}))
+    )
 
 
 def test_long_names_are_dropped_and_counted() -> None:

@@ -82,7 +82,7 @@ class Run:
     def delete(self) -> None:
         """The server does not know it any more: a person has ended it."""
         self.say("W&B: the run was deleted on the server")
-        self.progress.state, self.progress.done, self.more, self._fresh = "deleted", True, False, False
+        self.progress.state, self.more, self._fresh = "deleted", False, False
 
     def begin(self) -> None:
         """A poll begins."""

@@ -22,7 +22,7 @@ from typing import Any
 import aiohttp
 
 from monitor.errors import PermanentError
-from monitor.frame import Batch, Frame, LogLine, RunFacts, Status
+from monitor.frame import Batch, Frame, LogLine, Status
 from monitor.sources.files.haul import encodable
 from monitor.sources.wandb.api import Answer, Api, FailedError, TooMuchError
 from monitor.sources.wandb.breaker import Breaker
@@ -124,9 +124,16 @@ class Reading:
         while queue:
             group = queue.popleft()
             frames = await self._ask(api, group, queue, failed)
-            cursors = self._cursors(group)
-            if frames or cursors or failed:
-                yield Batch(source=self._name, t_recv=0.0, frames=tuple(frames), cursors=cursors, at_head=False)
+            cursors, lines = self._cursors(group), _lines(group)
+            if frames or cursors or lines or failed:
+                yield Batch(
+                    source=self._name,
+                    t_recv=0.0,
+                    frames=tuple(frames),
+                    lines=lines,
+                    cursors=cursors,
+                    at_head=False,
+                )
             if not queue:
                 queue.extend(self._groups([run for run in asked if run.more and run.id not in failed]))
         yield self._close(due, [run for run in asked if run.id not in failed])
@@ -173,18 +180,13 @@ class Reading:
 
     def _close(self, due: Sequence[Run], read: Sequence[Run]) -> Batch:
         """The end of a poll. due: runs that are not done yet; read: those that could be read."""
-        lines: list[LogLine] = []
-        facts: dict[str, RunFacts] = {}
         for run in read:
             run.settle()
-            lines += run.lines
-            run.lines = []
-            facts[run.name] = run.facts
         for run in self._runs.values():
             for reason, many in run.counts.items():
                 self._counts.add(reason, many)
             run.counts.clear()
-        lost = {run for run in due if run not in read}
+        lost = {run.name for run in due} - {run.name for run in read}
         broken = [f"run {run.id}: {self._breakers[run.id].why}" for run in due if self._breakers[run.id].open]
         self._counts.add(Unusable.BROKEN, len(broken))
         counts, self._counts = dict(self._counts), Counts()
@@ -195,13 +197,13 @@ class Reading:
         return Batch(
             source=self._name,
             t_recv=0.0,
-            lines=tuple(lines),
+            lines=_lines(read),
             cursors=cursors,
-            facts=facts,
+            facts={run.name: run.facts for run in read},
             counts=counts,
             status=Status.ERROR if broken else Status.OK,
             detail="; ".join(broken[:3]),
-            lost=frozenset(run.name for run in lost),
+            lost=frozenset(lost),
         )
 
     def _cursors(self, runs: Sequence[Run]) -> dict[str, str]:
@@ -265,6 +267,14 @@ class Reading:
         where = f"{self._plan.entity}/{self._plan.project}"
         said = next(iter(answer.complaints.values()), "there is none, or the key may not see it")
         raise PermanentError(f"{self._plan.url}: project {where}: {said}")
+
+
+def _lines(runs: Sequence[Run]) -> tuple[LogLine, ...]:
+    """What is to be said of them, once."""
+    lines = tuple(line for run in runs for line in run.lines)
+    for run in runs:
+        run.lines.clear()
+    return lines
 
 
 def _since(text: str) -> float | None:
