@@ -2,14 +2,15 @@
 
 Learns the gaps between the clocks of rows (of arrivals, where rows have no clock) and compares them with the time since
 the last arrival. Only a run that was seen growing can fall silent; one that reached its planned end or was finished
-cannot. A clock that goes back says nothing. Bound: 64 gaps per run.
+cannot. Where rows have steps, only those count: the statistics of a machine go on while its trainer hangs. A clock that
+goes back says nothing. Bound: 64 gaps per run.
 """
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Collection, Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -51,10 +52,14 @@ class Silence:
 
     def update(self, round_: Round) -> Iterator[Finding]:
         """Rows came: learn their gaps, and end a silence."""
-        for run, block in round_.pieces.items():
+        for run, whole in round_.pieces.items():
             state = self._states.get(run)
             if state is None:
                 state = self._states[run] = _State()
+            state.attempt = whole.attempt
+            block = _growth(whole, stepped=state.step >= 0)
+            if not block.row.size:
+                continue
             if state.silent:
                 state.silent = False
                 yield _finding(state, run, Phase.ENDS, int(block.row[0]), int(block.step[0]), float(block.t[0]))
@@ -75,7 +80,6 @@ class Silence:
         strides = strides[strides > 0]
         if strides.size:
             state.stride = int(strides[-1])
-        state.attempt = block.attempt
         state.rows += block.row.size
         state.grown |= block.origin != "history"
         state.last_seen = block.seen
@@ -130,6 +134,15 @@ class Silence:
         if state:
             self._states[run] = known = _State(*state[:-1])
             known.gaps_s.extend(state[-1])
+
+
+def _growth(block: Block, *, stepped: bool) -> Block:
+    """The rows that show that a run goes on: those with a step, from the first on that has one."""
+    steps = block.step >= 0
+    grown = steps if stepped else steps | ~np.logical_or.accumulate(steps)
+    if grown.all():
+        return block
+    return replace(block, row=block.row[grown], step=block.step[grown], t=block.t[grown], columns=())
 
 
 def _forward(line: Floats, before: float) -> Floats:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass
 
 from detectors import Suite
@@ -87,7 +87,7 @@ class Engine:
         dropped: dict[str, int] = {}
         told = self._hear(batch)
         blocks = self._blocks(batch, dropped)
-        attempts = self._attempts(blocks)
+        attempts = self._attempts(blocks, told)
         findings = self._suite.update(blocks)
         transitions = self._decide(findings, blocks, batch.t_recv)
         for name in told:
@@ -174,7 +174,7 @@ class Engine:
         told = []
         for name in batch.facts.keys() & (self._runs.keys() | {f.run for f in batch.frames}):
             facts, run = batch.facts[name], self._runs.setdefault(name, Run(name, batch.source))
-            if facts.total_steps > run.total_steps or (facts.finished and not run.finished):
+            if facts.total_steps > run.total_steps or facts.finished:
                 run.total_steps = max(run.total_steps, facts.total_steps)
                 run.finished = run.finished or facts.finished
                 told.append(name)
@@ -194,11 +194,12 @@ class Engine:
                 dropped["series_limit"] = dropped.get("series_limit", 0) + run.dropped - refused
         return blocks
 
-    def _attempts(self, blocks: Sequence[Block]) -> list[AttemptStart]:
+    def _attempts(self, blocks: Sequence[Block], told: Collection[str] = ()) -> list[AttemptStart]:
         starts = []
         for block in blocks:
             run = self._runs[block.run]
             if block.attempt > run.announced:
+                run.finished = run.finished and (run.announced < 0 or block.run in told)  # it was resumed
                 run.announced = block.attempt
                 row, step = int(block.row[0]), int(block.step[0])
                 starts.append(AttemptStart(run=block.run, attempt=block.attempt, row=row, step=step))
@@ -250,13 +251,12 @@ class Engine:
         looked = self._looked.get(batch.source, -math.inf)
         # A clock that was set back must not stop the looking.
         due = not looked <= batch.t_recv < looked + self._settings.idle_every_s
-        if not (batch.at_head and batch.status is Status.OK and due):
+        if not (batch.at_head and (batch.status is Status.OK or batch.lost) and due):
             return []
         self._looked[batch.source] = batch.t_recv
         # Only what was seen growing can fall silent: a finished log that was copied here did not.
-        return self._suite.idle(
-            batch.t_recv, {r.name for r in self._runs.values() if r.source == batch.source and r.alive}
-        )
+        mine = {r.name for r in self._runs.values() if r.source == batch.source and r.alive}
+        return self._suite.idle(batch.t_recv, mine - batch.lost)
 
     def _waited(self, finding: Finding, *, unwatched: bool) -> Limit:
         """What a silence may do that began while nobody watched its source."""

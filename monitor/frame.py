@@ -69,7 +69,8 @@ class Batch:
 
     t_recv: Unix seconds, the only time the core knows. cursors: stream → position after this batch, for the streams
     that moved; committed in the same transaction as what the batch caused. counts: (what, how many) of input that
-    could not be used, by reason, for /metrics. at_head: nothing more was there to read.
+    could not be used, by reason, for /metrics. at_head: nothing more was there to read. lost: runs that could not be
+    read although others were: whether they are silent is not known; an error that names none concerns all.
     """
 
     source: str
@@ -82,6 +83,7 @@ class Batch:
     status: Status = Status.OK
     detail: str = ""
     at_head: bool = True
+    lost: frozenset[str] = frozenset()
 
 
 class Source(Protocol):

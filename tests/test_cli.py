@@ -215,7 +215,7 @@ def test_a_reader_that_goes_away_is_no_error(tmp_path):
 
 @pytest.mark.parametrize("path", sorted((ROOT / "config").glob("*.yaml")), ids=lambda p: p.name)
 def test_the_examples_are_good(path):
-    keys = {"SLACK_BOT_TOKEN": "xoxb-1", "ANTHROPIC_API_KEY": "sk-1"}
+    keys = {"SLACK_BOT_TOKEN": "xoxb-1", "ANTHROPIC_API_KEY": "sk-1", "WANDB_API_KEY": "w-1"}
     done = shell("check", path, environ=keys)
     assert done.returncode == 0
     assert all(": warning: " in line for line in done.stderr.splitlines())

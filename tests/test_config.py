@@ -17,7 +17,12 @@ from monitor.config import Config, ConfigError, SourceItem, default, json_schema
 from monitor.yamlfile import MAX_PROBLEMS, section_of
 
 ROOT = Path(__file__).parents[1]
-ENVIRON = {"SLACK_BOT_TOKEN": "xoxb-0-secret", "ANTHROPIC_API_KEY": "sk-secret", "HOME": "/home/ada"}
+ENVIRON = {
+    "SLACK_BOT_TOKEN": "xoxb-0-secret",
+    "ANTHROPIC_API_KEY": "sk-secret",
+    "WANDB_API_KEY": "w-secret",
+    "HOME": "/home/ada",
+}
 GOOD = "sources:\n  - files: {paths: [/runs]}\nsinks: {terminal: {}}\n"
 
 
@@ -84,12 +89,14 @@ WHOLE = [
     ("no sinks", "sources: [{files: {paths: [/a]}}]", "c.yaml:1:1: missing key 'sinks' in the top level"),
     ("empty list of sources", "sources: []\nsinks: {terminal: {}}", "c.yaml:1:1: sources must have at least 1 item"),
     ("sinks without one", "sources: [{files: {paths: [/a]}}]\nsinks: {}", "c.yaml:2:1: sinks must name at least one; allowed: terminal, slack"),
-    ("source without a kind", "sources: [{}]\nsinks: {terminal: {}}", "c.yaml:1:11: sources[0] must have exactly one kind; allowed: files, prometheus, remote_write"),
-    ("unknown kind of source", "sources: [{file: {paths: [/a]}}]\nsinks: {terminal: {}}", "c.yaml:1:12: unknown key 'file' in sources[0]; allowed: files, prometheus, remote_write; did you mean 'files'?"),
+    ("source without a kind", "sources: [{}]\nsinks: {terminal: {}}", "c.yaml:1:11: sources[0] must have exactly one kind; allowed: files, prometheus, remote_write, wandb"),
+    ("unknown kind of source", "sources: [{file: {paths: [/a]}}]\nsinks: {terminal: {}}", "c.yaml:1:12: unknown key 'file' in sources[0]; allowed: files, prometheus, remote_write, wandb; did you mean 'files'?"),
     ("mapping for a list", "sources: {files: {paths: [/a]}}\nsinks: {terminal: {}}", "c.yaml:1:1: sources must be a list, found a mapping"),
     ("text for a list", "sources: [{files: {paths: /a}}]\nsinks: {terminal: {}}", "c.yaml:1:27: sources[0].files.paths must be a list, found text"),
     ("two sources of one name", "sources: [{files: {paths: [/a]}}, {files: {paths: [/b]}}]\nsinks: {terminal: {}}", "c.yaml:1:1: the top level has two sources named 'files'; give one of them another `name`"),
     ("expression for a selector", "sources: [{prometheus: {url: 'https://p.example', queries: [{query: 'sum(loss)'}]}}]\nsinks: {terminal: {}}", "c.yaml:1:69: sources[0].prometheus.queries[0].query String should match pattern '^([a-zA-Z_:][a-zA-Z0-9_:]*(\\{.*\\})?|\\{.+\\})$'"),
+    ("expression that is none", "sources: [{wandb: {entity: a, project: b, api_key: {env: WANDB_API_KEY}, runs: '('}}]\nsinks: {terminal: {}}", "c.yaml:1:80: sources[0].wandb.runs is not RE2 (which has no look-around and no back-references)"),
+    ("polls too often", "sources: [{wandb: {entity: a, project: b, api_key: {env: WANDB_API_KEY}, poll_s: 1}}]\nsinks: {terminal: {}}", "c.yaml:1:82: sources[0].wandb.poll_s must be greater than or equal to 15"),
     ("secret in the clear", "sources: [{prometheus: {url: 'http://p.example', token: {env: SLACK_BOT_TOKEN}, queries: [{query: loss}]}}]\nsinks: {terminal: {}}", "c.yaml:1:12: sources[0].prometheus must have a url with https:// to send a token or a password"),
     ("receiver for everyone without a token", "sources: [{remote_write: {listen: '0.0.0.0:9879', queries: [{query: loss}]}}]\nsinks: {terminal: {}}", "c.yaml:1:12: sources[0].remote_write must have a token to listen on an address that others can reach"),
     ("receiver of an expression that is none", "sources: [{remote_write: {queries: [{query: 'loss{job=~\"(\"}'}]}}]\nsinks: {terminal: {}}", "c.yaml:1:12: sources[0].remote_write has the query 'loss{job=~\"(\"}', which is not RE2: missing ): ("),

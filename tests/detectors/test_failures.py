@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -204,6 +206,20 @@ def test_a_run_that_stops_growing_falls_silent_once_and_comes_back():
     assert (found[0].row, found[0].observed, found[0].unit) == (49, 121.0, "s")
     assert suite.idle(2e9 + 500) == []
     back = suite.update([rows({LOSS: np.ones(5)}, first=50, seen=2e9 + 600)])
+    assert brief(back) == [("silence", "ends", Severity.PAGE, "recovered")]
+
+
+@pytest.mark.parametrize("at", [0, 3, 5, 10])
+def test_rows_without_a_step_are_no_progress_of_a_run_that_has_steps(at):
+    suite = Suite()
+    growing(suite)
+    block = rows({LOSS: np.ones(10)}, first=50, seen=2e9 + 100)
+    block.step[:] = -1
+    for piece in cut(block, [at]):
+        assert suite.update([piece]) == []
+    assert brief(suite.idle(2e9 + 121)) == [("silence", "begins", Severity.PAGE, "gap")]
+    assert suite.update([replace(block, row=block.row + 10)]) == []
+    back = suite.update([rows({LOSS: np.ones(5)}, first=70, seen=2e9 + 600)])
     assert brief(back) == [("silence", "ends", Severity.PAGE, "recovered")]
 
 

@@ -15,11 +15,14 @@ from typing import Protocol, Self
 
 from aiohttp import web
 from doubles.prometheus import PrometheusDouble
+from doubles.wandb import ENTITY, KEY, PROJECT, WandbDouble
 
 from monitor.frame import Source
 from monitor.sources.files.source import FileSource
 from monitor.sources.prometheus.rows import Query
 from monitor.sources.prometheus.source import Plan, PrometheusSource
+from monitor.sources.wandb.source import Plan as WandbPlan
+from monitor.sources.wandb.source import WandbSource
 
 Written = Sequence[tuple[int, float]]
 """(step, loss) of rows that a trainer writes."""
@@ -143,7 +146,51 @@ class Prometheus:
         return True
 
 
-WORLDS: Mapping[str, Callable[[Path], World]] = {"files": Files, "prometheus": Prometheus}
+class Wandb:
+    """A W&B server with the project of the trainer."""
+
+    flood = 12_000
+
+    def __init__(self, _: Path) -> None:
+        self._double = WandbDouble()
+        self._stack = AsyncExitStack()
+        self._url = ""
+
+    async def __aenter__(self) -> Self:
+        self._url = await self._stack.enter_async_context(self._double.serve())
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._stack.aclose()
+
+    def source(self) -> Source:
+        plan = WandbPlan(entity=ENTITY, project=PROJECT, key=KEY, url=self._url, first_rows=self.flood)
+        return WandbSource("here", plan, now=self._double.clock, sleep=self._sleep)
+
+    async def _sleep(self, seconds: float) -> None:
+        self._double.pass_time(seconds)
+        await asyncio.sleep(0)
+
+    def write(self, run: str, rows: Written) -> None:
+        known = self._double.runs.get(run) or self._double.add(run)
+        for step, loss in rows:
+            known.log(step=step, loss=loss)
+
+    def fail(self) -> None:
+        async def unavailable(*_: object) -> web.StreamResponse:
+            return web.Response(status=502)
+
+        self._double.answer = unavailable
+
+    def mend(self) -> None:
+        self._double.answer = None
+
+    @property
+    def quiet(self) -> bool:
+        return True
+
+
+WORLDS: Mapping[str, Callable[[Path], World]] = {"files": Files, "prometheus": Prometheus, "wandb": Wandb}
 Story = Callable[[World], Awaitable[None]]
 
 

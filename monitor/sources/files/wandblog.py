@@ -158,13 +158,17 @@ class WandbLog:
                 record.setdefault("_step", signed(dict(fields(value)).get(1, 0)))
         if any(type(value) is dict for value in record.values()):
             record = flat(record, out.tally, row, ".")
-        for kind in [key for key in record if key.endswith("._type")]:  # a picture, a table, a histogram
-            what = kind.removesuffix("_type")
-            record = {key: value for key, value in record.items() if not key.startswith(what)}
-            if not self._media:
-                self._media = True
-                out.tally.add(Unusable.NOT_A_SCALAR, row)
-        return dict(sorted(record.items()))  # its writer walks through a map, each time in another order
+        kept = scalars(record)
+        if len(kept) < len(record) and not self._media:
+            self._media = True
+            out.tally.add(Unusable.NOT_A_SCALAR, row)
+        return kept
+
+
+def scalars(record: Mapping[str, Any]) -> dict[str, Any]:
+    """A flat history record by key, without pictures, tables and histograms: its writer walks through a map."""
+    media = tuple(key.removesuffix("_type") for key in record if key.endswith("._type"))
+    return {key: value for key, value in sorted(record.items()) if not (media and key.startswith(media))}
 
 
 def _text(raw: bytes) -> str:
