@@ -11,7 +11,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 
 from detectors.types import Finding, Kind, Severity
-from monitor.incident import Incident, Reason, State
+from monitor.incident import Incident, Life, Reason
 from monitor.incidents import Transition
 from monitor.page import HypothesisView, Note, Page
 
@@ -131,7 +131,7 @@ def facts(incident: Incident) -> tuple[tuple[str, str], ...]:
         listed.append(("Episode", str(incident.episode)))
     if incident.late:
         listed.append(("Late", "written while Runwarden was not reading"))
-    if incident.state is State.RESOLVED:
+    if incident.state is Life.RESOLVED:
         why = _WHY.get(incident.reason, incident.reason.value)
         after = f"{moment(incident.resolved_t)}, {duration(incident.resolved_t - incident.opened_t)} after it began"
         listed.append(("Resolved", f"{why} after {place(incident.last_step, incident.last_row)}, {after}"))
@@ -142,14 +142,12 @@ def note(transition: Transition) -> Note | None:
     """What a transition adds to the thread; None for the first page, which is the message itself."""
     incident, finding = transition.incident, transition.finding
     text = None
-    if transition.reason is Reason.JOINED and finding is not None:
+    if incident.reason is Reason.JOINED and finding is not None:
         text = f"Also: {_what(finding.kind)}{_size(finding)} at {place(finding.first_step, finding.first_row)}."
-    elif transition.reason is Reason.RELAPSED or (incident.episode > 1 and transition.reason in _RAISED):
+    elif incident.reason is Reason.RELAPSED or (incident.episode > 1 and incident.reason in _RAISED):
         text = f"Relapse, episode {incident.episode}: {headline(incident)}."
-    elif transition.reason is Reason.ACKNOWLEDGED:
-        text = "Acknowledged."
-    elif incident.state is State.RESOLVED:
-        text = f"Resolved: {_WHY.get(transition.reason, transition.reason.value)}."
+    elif incident.state is Life.RESOLVED:
+        text = f"Resolved: {_WHY.get(incident.reason, incident.reason.value)}."
     return None if text is None else Note(id=f"{incident.id}.{incident.revision}", text=text)
 
 
@@ -163,7 +161,7 @@ def build(
     command: str = "runwarden incidents",
 ) -> Page:
     """The page of an incident as it stands. chart: PNG and its alt text. command: see `Page`."""
-    closed = incident.state is State.RESOLVED and incident.reason in (Reason.REBASED, Reason.FORGOTTEN)
+    closed = incident.state is Life.RESOLVED and incident.reason in (Reason.REBASED, Reason.FORGOTTEN)
     return Page(
         id=page_id,
         thread=incident.id,

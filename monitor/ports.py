@@ -32,6 +32,10 @@ class Sink(Protocol):
         """Make the destination show `page`; with a prior receipt edit and continue what it points to."""
         ...
 
+    async def check(self) -> list[str]:
+        """Say where pages go and what stands in their way, one line each; nothing is shown there."""
+        ...
+
     async def close(self) -> None:
         """Release connections."""
         ...

@@ -257,7 +257,7 @@ def _tell(transition: Transition) -> None:
     log.log(
         level,
         "incident id=%s episode=%d kind=%s severity=%s state=%s reason=%s run=%r row=%d",
-        i.id, i.episode, i.kind, i.severity.name.lower(), i.state, transition.reason, i.run, i.last_row,
+        i.id, i.episode, i.kind, i.severity.name.lower(), i.state, i.reason, i.run, i.last_row,
     )  # fmt: skip
 
 

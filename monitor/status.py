@@ -6,9 +6,8 @@ import math
 from collections.abc import Callable, Sequence
 
 from detectors.types import Kind, Role, Severity
-from monitor.desk import draw_chart, explanation
-from monitor.incident import Incident
-from monitor.incident import State as Life
+from monitor.exhibits import draw_chart, explanation
+from monitor.incident import Incident, Life
 from monitor.pages import facts, headline
 from monitor.reader import Reader
 from monitor.state import State

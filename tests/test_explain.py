@@ -18,10 +18,10 @@ from test_ledger import opened
 
 from detectors.types import Severity
 from monitor.analysis.hypothesis import Answer, Cause, Hypothesis, Prediction, RankedCause, Relation
-from monitor.desk import explanation
 from monitor.engine import Step
 from monitor.errors import PermanentError, TransientError
 from monitor.evidence import Evidence
+from monitor.exhibits import explanation
 from monitor.explain import Explainer, Patience
 from monitor.incident import Incident
 from monitor.ledger import Ledger

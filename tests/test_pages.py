@@ -79,3 +79,12 @@ def test_what_joins_is_said_in_the_thread_with_its_size():
     said = note(told(blowup(610), finding(611))[-1])
     assert said is not None
     assert said.text == "Also: loss spike 2.3 → 9.7 (4.22×) at step 611."
+
+
+def test_an_acknowledgement_stands_on_the_message_and_not_in_the_thread_as_well():
+    book = Book()
+    opened = book.apply(finding(610), Limit(), 0.0)
+    assert opened is not None
+    acknowledged = book.acknowledge(opened.incident.id, 1.0)
+    assert acknowledged is not None
+    assert note(acknowledged) is None

@@ -17,11 +17,11 @@ from monitor.page import Claim, HypothesisView, Note, PredictionView
 from monitor.web.address import is_loopback, parse_address
 from monitor.web.app import metrics_app, serve, status_app
 from monitor.web.render import MAX_ROWS, MAX_TEXT, duration, esc, incident_page, moment, status_page
-from monitor.web.view import Health, IncidentDetail, IncidentRow, RunRow, RunState
+from monitor.web.view import IncidentDetail, IncidentRow, Readiness, RunRow, RunState
 
 EVIL = """<script>alert(1)</script>'"><img src=x onerror=alert(1)>{{7*7}}${7*7}&lt;\u202e\u200b\x00\x1b[2J"""
 PNG = b"\x89PNG\r\n\x1a\n" + b"\0" * 8
-WELL = Health(ready=True)
+WELL = Readiness(ready=True)
 
 
 def row(text: str = "r7: loss 9.7", *, incident: str = "ab12", state: str = "open", resolved: float | None = None):
@@ -108,8 +108,8 @@ def test_the_status_page_shows_runs_and_incidents_and_is_locked_down():
 
 @pytest.mark.parametrize("path", ["/", "/incidents/ab12"])
 def test_no_field_can_bring_markup_of_its_own(path):
-    _, _, body = ask(status_app(Stored(EVIL), lambda: Health(ready=False, reasons=(EVIL,))), path)
-    clean = Seen(ask(status_app(Stored("x"), lambda: Health(ready=False, reasons=("x",))), path)[2].decode())
+    _, _, body = ask(status_app(Stored(EVIL), lambda: Readiness(ready=False, reasons=(EVIL,))), path)
+    clean = Seen(ask(status_app(Stored("x"), lambda: Readiness(ready=False, reasons=("x",))), path)[2].decode())
     seen = Seen(body.decode())
     assert (seen.tags, seen.links, seen.handlers) == (clean.tags, clean.links, set())
     assert "script" not in seen.tags
@@ -200,13 +200,13 @@ def test_metrics_and_health_are_served():
 
 
 def test_not_being_ready_is_not_being_dead():
-    app = metrics_app(Metrics(), lambda: Health(ready=False, reasons=("source files: no batch for 90 s",)))
+    app = metrics_app(Metrics(), lambda: Readiness(ready=False, reasons=("source files: no batch for 90 s",)))
     assert ask(app, "/readyz")[::2] == (503, b"not ready\nsource files: no batch for 90 s\n")
-    assert ask(metrics_app(Metrics(), lambda: Health(ready=False)), "/healthz")[::2] == (200, b"ok\n")
+    assert ask(metrics_app(Metrics(), lambda: Readiness(ready=False)), "/healthz")[::2] == (200, b"ok\n")
 
 
 def test_a_monitor_that_is_not_well_says_so_on_the_page():
-    page = status_page([], [], Health(ready=False, reasons=("no batch for 90 s",)))
+    page = status_page([], [], Readiness(ready=False, reasons=("no batch for 90 s",)))
     assert "The monitor itself is not well." in page
     assert "<li>no batch for 90 s</li>" in page
     assert "not well" not in status_page([], [], WELL)

@@ -90,7 +90,7 @@ def _list(reader: Reader) -> int:
 
 
 def _show(reader: Reader, incident: Incident) -> int:
-    from monitor.desk import explanation  # noqa: PLC0415, a list needs no analysis
+    from monitor.exhibits import explanation  # noqa: PLC0415, a list needs no analysis
 
     print(headline(incident))
     print(f"{incident.state}, {incident.severity.name.lower()}, id {incident.id}, episode {incident.episode}")

@@ -20,7 +20,7 @@ from aiohttp import web
 from monitor.metrics import CONTENT_TYPE, Metrics
 from monitor.web import render
 from monitor.web.address import is_loopback, parse_address
-from monitor.web.view import Health, View
+from monitor.web.view import Readiness, View
 
 _Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 _ID = r"{id:[A-Za-z0-9_:-]{1,100}}"
@@ -35,7 +35,7 @@ HEADERS = {
 }
 
 
-def metrics_app(metrics: Metrics, health: Callable[[], Health]) -> web.Application:
+def metrics_app(metrics: Metrics, health: Callable[[], Readiness]) -> web.Application:
     """/metrics for Prometheus; /healthz: the event loop turns; /readyz: 503 with reasons while the work is not done."""
 
     async def show_metrics(_: web.Request) -> web.Response:
@@ -56,7 +56,7 @@ def metrics_app(metrics: Metrics, health: Callable[[], Health]) -> web.Applicati
     return app
 
 
-def status_app(view: View, health: Callable[[], Health] = lambda: Health(ready=True)) -> web.Application:
+def status_app(view: View, health: Callable[[], Readiness] = lambda: Readiness(ready=True)) -> web.Application:
     """The status page, its JSON, and one page and chart for each incident."""
     style = Path(__file__).with_name("style.css").read_text(encoding="utf-8")
 

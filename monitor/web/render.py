@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from urllib.parse import quote
 
 from monitor.page import HypothesisView
-from monitor.web.view import Health, IncidentDetail, IncidentRow, RunRow, RunState
+from monitor.web.view import IncidentDetail, IncidentRow, Readiness, RunRow, RunState
 
 MAX_TEXT = 2000
 MAX_ROWS = 500
@@ -26,7 +26,7 @@ def esc(text: str) -> str:
     return html.escape("".join(c if c.isprintable() else " " if c in "\n\t" else "\ufffd" for c in cut))
 
 
-def status_page(runs: Sequence[RunRow], incidents: Sequence[IncidentRow], health: Health) -> str:
+def status_page(runs: Sequence[RunRow], incidents: Sequence[IncidentRow], health: Readiness) -> str:
     """The whole state on one page."""
     live = [row for row in incidents if row.state != "resolved"]
     past = [row for row in incidents if row.state == "resolved"]
@@ -73,7 +73,7 @@ def _document(title: str, body: str) -> str:
     )
 
 
-def _banner(health: Health) -> str:
+def _banner(health: Readiness) -> str:
     if health.ready:
         return ""
     reasons = "".join(f"<li>{esc(reason)}</li>" for reason in health.reasons[:MAX_ROWS])

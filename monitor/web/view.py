@@ -65,7 +65,7 @@ class IncidentDetail:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Health:
+class Readiness:
     """Whether the daemon does its work; reasons: why not, one line each."""
 
     ready: bool

@@ -1,31 +1,24 @@
-"""What the outbox workers need of the rest: rows that are due, pages as they stand, a place to note the result."""
+"""Deliveries as they are stored: which rows are due, the page of each as it stands, and what became of it."""
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 from monitor.errors import PermanentError, TransientError
-from monitor.explain import telling, unpack
-from monitor.incident import Incident
+from monitor.exhibits import draw_chart, explanation
 from monitor.metrics import Metrics
-from monitor.page import HypothesisView, Page, Receipt
+from monitor.page import Page, Receipt
 from monitor.pages import build
 from monitor.reader import Delivery, Reader
 from monitor.state import State
 
-CHART_BEFORE, CHART_AFTER = 160, 400  # rows: few enough before it that a young event can be seen
-CHART_MOST = 20_000  # rows in all
-
-
 log = logging.getLogger(__name__)
 
 
-class Desk:
-    """Fulfils `monitor.outbox.Desk`.
+class Deliveries:
+    """Fulfils `monitor.outbox.Outbox`.
 
     charts: folder of the PNG files. link: address of an incident's page, "" if it has none.
     """
@@ -100,26 +93,3 @@ class Desk:
         links = (("Status page", address),) if address else ()
         notes, view = reader.notes(incident.id), explanation(reader, incident)
         return build(incident, page_id, notes, view, chart, links, self._command)
-
-
-def explanation(reader: Reader, incident: Incident) -> HypothesisView | None:
-    """The checked hypothesis of an incident with its predictions as they stand."""
-    body = reader.answer(incident.id, incident.episode)
-    if body is None:
-        return None
-    prefix = f"{incident.id}-{incident.episode}-{json.loads(body)['author']}-"
-    mine = [(r, found) for key, r, _, found in reader.predictions(incident.id) if key.startswith(prefix)]
-    return unpack(body, mine)
-
-
-def draw_chart(reader: Reader, incident: Incident) -> tuple[bytes, str] | None:
-    """PNG and alt text; None where there are no samples to draw."""
-    from monitor import chart  # pillow: only once there is something to draw  # noqa: PLC0415
-
-    first = max(0, incident.first_row - CHART_BEFORE)
-    last = min(max(incident.last_row, incident.paged_row) + CHART_AFTER, first + CHART_MOST)
-    window = reader.window(incident.run, first, last, telling(incident))
-    newest = max((int(s.row[-1]) for s in window.series), default=window.first_row)
-    window = replace(window, last_row=newest)  # rows that are still to come get no space
-    png = chart.draw(window, incident)
-    return None if png is None else (png, chart.alt_text(window, incident))
