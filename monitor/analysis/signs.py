@@ -19,7 +19,7 @@ from detectors.types import Kind, Role
 from monitor.analysis.hypothesis import Check, Claim
 from monitor.analysis.trace import BRIEF_ROWS, HELD_ROWS, LASTING_ROWS, Trace, trace
 from monitor.band import WIDTH, Band, Span, band, span
-from monitor.evidence import numbering
+from monitor.naming import numbering
 
 if TYPE_CHECKING:
     from monitor.incident import Incident
