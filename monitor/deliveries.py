@@ -7,10 +7,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 from monitor.errors import PermanentError, TransientError
-from monitor.exhibits import draw_chart, explanation
+from monitor.exhibits import accounts, draw_chart, explanation, moves
 from monitor.metrics import Metrics
 from monitor.page import Page, Receipt
-from monitor.pages import build
+from monitor.pages import Exhibits, build, standing
 from monitor.reader import Delivery, Reader
 from monitor.state import State
 
@@ -90,6 +90,13 @@ class Deliveries:
                 self._metrics.dropped.labels(reason="chart_file").inc()
                 log.warning("chart_not_written incident=%s error=%s", incident.id, e)
         address = self._link(incident.id)
-        links = (("Status page", address),) if address else ()
-        notes, view = reader.notes(incident.id), explanation(reader, incident)
-        return build(incident, page_id, notes, view, chart, links, self._command)
+        answers = accounts(reader, incident)
+        beside = Exhibits(
+            notes=reader.notes(incident.id),
+            hypothesis=explanation(reader, incident, answers),
+            moves=moves(answers),
+            chart=chart,
+            chart_of=f"{incident.episode}.{max((a.revision for a in answers), default=0)}.{standing(incident)}",
+            links=(("Status page", address),) if address else (),
+        )
+        return build(incident, page_id, beside, self._command)

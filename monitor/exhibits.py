@@ -5,11 +5,13 @@ Bounds: of each chart `CHART_MOST` rows.
 
 from __future__ import annotations
 
-import json
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from monitor.explain import telling, unpack
+from monitor.answers import Stored, read, unpack
+from monitor.explain import telling
 from monitor.incident import Incident
+from monitor.move import Move
 from monitor.page import HypothesisView
 from monitor.reader import Reader
 
@@ -17,14 +19,25 @@ CHART_BEFORE, CHART_AFTER = 160, 400  # rows: few enough before it that a young 
 CHART_MOST = 20_000  # rows in all
 
 
-def explanation(reader: Reader, incident: Incident) -> HypothesisView | None:
-    """The checked hypothesis of an incident with its predictions as they stand."""
-    body = reader.answer(incident.id, incident.episode)
-    if body is None:
-        return None
-    prefix = f"{incident.id}-{incident.episode}-{json.loads(body)['author']}-"
-    mine = [(r, found) for key, r, _, found in reader.predictions(incident.id) if key.startswith(prefix)]
-    return unpack(body, mine)
+def accounts(reader: Reader, incident: Incident) -> tuple[Stored, ...]:
+    """The answers to the present episode: those of models, the newest first, then our own."""
+    return tuple(unpack(body) for body, _ in reader.answers(incident.id, incident.episode))
+
+
+def moves(answers: Sequence[Stored]) -> Mapping[str, Move]:
+    """How far the metrics went, as of the last time that the incident was explained."""
+    newest = max(answers, key=lambda a: a.revision, default=None)
+    return {} if newest is None else newest.gravity.moves
+
+
+def explanation(reader: Reader, incident: Incident, answers: Sequence[Stored] | None = None) -> HypothesisView | None:
+    """The checked hypothesis of an incident with its predictions as they stand; of the answers one that stands."""
+    registered = reader.predictions(incident.id)
+    views = []
+    for stored in accounts(reader, incident) if answers is None else answers:
+        prefix = stored.predicted(incident.id, incident.episode)
+        views.append(read(stored, [(r, found) for key, r, _, found in registered if key.startswith(prefix)]))
+    return next((view for view in views if view.stands), views[0] if views else None)
 
 
 def draw_chart(reader: Reader, incident: Incident) -> tuple[bytes, str] | None:

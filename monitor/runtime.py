@@ -113,7 +113,7 @@ class Daemon:
         others.append(asyncio.create_task(_persist("prune", self._prune)))
         others.append(asyncio.create_task(self._overdue(), name="overdue"))
         others.append(asyncio.create_task(self._watch(feed_every_s), name="watchdog"))
-        self._explainer.resume(await self._state.read(self._state.reader.unexplained))
+        self._explainer.resume(await self._state.read(self._state.reader.open_pages))
         stop = asyncio.create_task(self._stopped())
         done, _ = await asyncio.wait({stop, ingest, *reading, *others}, return_when=asyncio.FIRST_COMPLETED)
         await _end(reading)

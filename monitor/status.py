@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Sequence
 
 from detectors.types import Kind, Role, Severity
-from monitor.exhibits import draw_chart, explanation
+from monitor.exhibits import accounts, draw_chart, explanation, moves
 from monitor.incident import Incident, Life
 from monitor.pages import facts, headline
 from monitor.reader import Reader
@@ -71,11 +71,11 @@ class StatusView:
         incident = reader.incident(incident_id)
         if incident is None:
             return None
-        chart = draw_chart(reader, incident)
+        chart, answers = draw_chart(reader, incident), accounts(reader, incident)
         return IncidentDetail(
             row=_row(reader, incident),
-            facts=facts(incident),
-            hypothesis=explanation(reader, incident),
+            facts=facts(incident, moves(answers)),
+            hypothesis=explanation(reader, incident, answers),
             notes=reader.notes(incident.id),
             chart=chart is not None,
             chart_alt=chart[1] if chart else "",
@@ -88,14 +88,15 @@ class StatusView:
 
 
 def _row(reader: Reader, incident: Incident) -> IncidentRow:
-    hypothesis = explanation(reader, incident)
+    answers = accounts(reader, incident)
+    hypothesis = explanation(reader, incident, answers)
     return IncidentRow(
         id=incident.id,
         run=incident.run,
         kind=incident.kind.value,
         state=incident.state.value,
         severity=incident.severity.name.lower(),
-        headline=headline(incident),
+        headline=headline(incident, moves(answers)),
         hypothesis=f"{hypothesis.cause.replace('_', ' ')} ({hypothesis.author})" if hypothesis else "",
         opened_t=incident.opened_t,
         updated_t=incident.updated_t,

@@ -125,7 +125,7 @@ def _drawn(double: SlackDouble) -> bool:
 
 def _said(reader: Reader) -> bool:
     """Explained, and all of it delivered."""
-    return all(reader.answer(i.id, i.episode) for i in _paged(reader)) and not reader.deliveries()
+    return all(reader.answers(i.id, i.episode) for i in _paged(reader)) and not reader.deliveries()
 
 
 def _settled(reader: Reader) -> bool:

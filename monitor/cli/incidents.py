@@ -15,7 +15,7 @@ from monitor.config import Config, ConfigError, load
 from monitor.control import ControlError, ask
 from monitor.incident import Incident
 from monitor.page import HypothesisView
-from monitor.pages import facts, headline, moment
+from monitor.pages import facts, headline, moment, standing
 from monitor.reader import Reader
 
 _STATE_DIR = Path("/var/lib/runwarden")
@@ -82,21 +82,25 @@ def _read(path: Path, args: argparse.Namespace) -> int:
 
 
 def _list(reader: Reader) -> int:
+    from monitor.exhibits import accounts, moves  # noqa: PLC0415, no verb that goes to the daemon needs it
+
     form = "{:<12} {:<13} {:<7} {:<24} {}"
     print(form.format("id", "state", "tier", "opened", "what"))
     for i in reader.incidents():
-        print(form.format(i.id, i.state, i.severity.name.lower(), moment(i.opened_t), headline(i)))
+        what = headline(i, moves(accounts(reader, i)))
+        print(form.format(i.id, standing(i), i.severity.name.lower(), moment(i.opened_t), what))
     return OK
 
 
 def _show(reader: Reader, incident: Incident) -> int:
-    from monitor.exhibits import explanation  # noqa: PLC0415, a list needs no analysis
+    from monitor.exhibits import accounts, explanation, moves  # noqa: PLC0415, see `_list`
 
-    print(headline(incident))
-    print(f"{incident.state}, {incident.severity.name.lower()}, id {incident.id}, episode {incident.episode}")
-    for label, value in facts(incident):
+    answers = accounts(reader, incident)
+    print(headline(incident, moves(answers)))
+    print(f"{standing(incident)}, {incident.severity.name.lower()}, id {incident.id}, episode {incident.episode}")
+    for label, value in facts(incident, moves(answers)):
         print(f"  {label}: {value}")
-    hypothesis = explanation(reader, incident)
+    hypothesis = explanation(reader, incident, answers)
     if hypothesis is not None:
         _explain(hypothesis)
     print("\nWhat happened, and why it was or was not paged:")
@@ -113,6 +117,8 @@ def _show(reader: Reader, incident: Incident) -> int:
 
 def _explain(hypothesis: HypothesisView) -> None:
     print(f"\nHypothesis ({hypothesis.author}): {hypothesis.cause.replace('_', ' ')}. {hypothesis.summary}")
+    if hypothesis.fallen:
+        print(f"  refuted: {hypothesis.fallen}")
     for claim in hypothesis.claims:
         print(f"  {claim.verdict}: {claim.text} ({claim.found})")
     for rival in hypothesis.rivals:

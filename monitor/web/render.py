@@ -116,8 +116,9 @@ def _hypothesis(view: HypothesisView) -> str:
         f'<span class="found">given {100 * p.probability:.0f} %{"; " if p.found else ""}{esc(p.found)}</span></li>'
         for p in view.predictions
     )
+    fallen = f'<p><span class="verdict refuted">refuted</span> {esc(view.fallen)}</p>' if view.fallen else ""
     return (
-        f'<section class="card"><h3>Hypothesis: {esc(view.cause)}</h3><p>{esc(view.summary)}</p>'
+        f'<section class="card"><h3>Hypothesis: {esc(view.cause)}</h3>{fallen}<p>{esc(view.summary)}</p>'
         + _list("", claims)
         + _list("Also possible", (f"<li>{esc(rival)}</li>" for rival in view.rivals))
         + _list("Predictions", predictions)
