@@ -136,18 +136,21 @@ def _broken(move: Move | None, kind: Kind) -> str:
 def _moved(incident: Incident, moves: Moves) -> str:
     """What moved, how far, where it was worst and how it began, in the order in which the metrics joined."""
     latest = {f.metric: f for f in incident.findings if f.metric}
-    said = [f"{metric} {_way(f, moves.get(metric))}{_course(moves.get(metric), f)}" for metric, f in latest.items()]
+    said = [
+        f"{metric} {_way(f, moves.get(metric))}{_course(moves.get(metric), f, incident)}"
+        for metric, f in latest.items()
+    ]
     rest = max(len(said), len(incident.metrics)) - _MOVED
     return "; ".join(said[:_MOVED]) + (f" and {rest} more" if rest > 0 else "")
 
 
-def _course(move: Move | None, finding: Finding) -> str:
-    """Where a metric was worst and what it was when it began, unless that is one place."""
+def _course(move: Move | None, finding: Finding, incident: Incident) -> str:
+    """Where a metric was worst and what it was when it began, where that is not the onset of the incident."""
     if move is None or not math.isfinite(finding.observed):
         return ""
     broken = _broken(move, finding.kind)
     if move.worst_row == move.onset_row:
-        return f" at {_worst(move)}{broken}"
+        return broken if move.worst_row == incident.first_row else f" at {_worst(move)}{broken}"
     onset = f"{number(move.onset)} at {place(move.onset_step, move.onset_row)}"
     return f" at {_worst(move)}, first {onset}{broken}"
 
