@@ -34,6 +34,10 @@ _WHY = {
     Reason.RESOLVED_BY_HAND: "resolved by hand",
     Reason.FORGOTTEN: "the run made room for newer ones, it is not watched any more",
 }
+UNTOLD = {
+    Reason.HISTORY: "nobody was paged, it was there before Runwarden was",
+    Reason.TOO_OLD: "nobody was paged, it was too old when Runwarden read it",
+}
 UNRECOVERED = (Reason.REBASED, Reason.FORGOTTEN)
 _LEADS = (Kind.DIVERGENCE, Kind.LOSS_SPIKE)  # what a training incident is about, whichever metric moved first
 _MOVED = 4
@@ -171,10 +175,15 @@ def facts(incident: Incident, moves: Moves = MappingProxyType({})) -> tuple[tupl
     if incident.late:
         listed.append(("Late", "written while Runwarden was not reading"))
     if incident.state is Life.RESOLVED:
-        why = _WHY.get(incident.reason, incident.reason.value)
-        after = f"{moment(incident.resolved_t)}, {duration(incident.resolved_t - incident.opened_t)} after it began"
-        listed.append(("Resolved", f"{why} after {place(incident.last_step, incident.last_row)}, {after}"))
+        listed.append(("Closed" if standing(incident) == "closed" else "Resolved", ending(incident)))
     return tuple(listed)
+
+
+def ending(incident: Incident) -> str:
+    """Why, where and when an incident ended."""
+    why, where = _WHY.get(incident.reason, incident.reason.value), place(incident.last_step, incident.last_row)
+    lasted = duration(incident.resolved_t - incident.opened_t)
+    return f"{why} after {where}, {moment(incident.resolved_t)}, {lasted} after it began"
 
 
 def note(transition: Transition) -> Note | None:

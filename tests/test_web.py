@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import math
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import aiohttp
@@ -217,6 +218,23 @@ def test_resolved_incidents_stand_apart_and_count_as_nothing_open():
     assert "0 open incidents" in page
     assert "Nothing is wrong that we know of." in page
     assert page.index("<h2>Resolved</h2>") < page.index("resolved after 2 h")
+
+
+def test_what_ended_without_recovery_is_never_called_well():
+    ended = replace(row("r7: loss is NaN", state="closed", resolved=1.7e9 + 60), why="the run made room for newer ones")
+    page = status_page([], [ended], WELL)
+    assert "Nothing is wrong" not in page
+    assert "1 ended without recovery" in page
+    assert page.index("<h2>Ended without recovery</h2>") < page.index("r7: loss is NaN")
+    assert "the run made room for newer ones" in page
+    assert "<title>Runwarden</title>" in page
+
+
+def test_a_run_whose_last_loss_is_no_number_is_never_called_well():
+    lost = RunRow(run="r7", state=RunState.FINISHED, loss=math.nan)
+    assert "Nothing is wrong" not in status_page([lost], [], WELL)
+    assert "the last loss of 1 run is not a number" in status_page([lost], [], WELL)
+    assert "Nothing is wrong" in status_page([replace(lost, loss=2.0)], [], WELL)
 
 
 def test_long_lists_and_texts_are_cut_and_say_so():

@@ -28,17 +28,28 @@ def esc(text: str) -> str:
 
 def status_page(runs: Sequence[RunRow], incidents: Sequence[IncidentRow], health: Readiness) -> str:
     """The whole state on one page."""
-    live = [row for row in incidents if row.state != "resolved"]
+    bad = [row for row in incidents if row.unrecovered]
     past = [row for row in incidents if row.state == "resolved"]
+    live = [row for row in incidents if row.state != "resolved" and not row.unrecovered]
     growing = sum(row.state is RunState.GROWING for row in runs)
     summary = f"{_count(len(live), 'open incident')} · {_count(len(runs), 'run')}, {growing} growing"
-    recent = f"<h2>Resolved</h2>{_cards(past)}" if past else ""
     body = (
         f'<p class="summary">{summary}</p>{_banner(health)}'
-        f"<h2>Open</h2>{_cards(live) or '<p class=quiet>Nothing is wrong that we know of.</p>'}"
-        f"<h2>Runs</h2>{_runs(runs)}{recent}"
+        f"<h2>Open</h2>{_cards(live) or _nothing_open(runs, bad)}"
+        + (f"<h2>Ended without recovery</h2>{_cards(bad)}" if bad else "")
+        + f"<h2>Runs</h2>{_runs(runs)}"
+        + (f"<h2>Resolved</h2>{_cards(past)}" if past else "")
     )
     return _document("Runwarden" if not live else f"({len(live)}) Runwarden", body)
+
+
+def _nothing_open(runs: Sequence[RunRow], bad: Sequence[IncidentRow]) -> str:
+    """What to say where no incident is open; that all is well only where nothing on the page says otherwise."""
+    lost = sum(row.loss is not None and not math.isfinite(row.loss) for row in runs)
+    said = [f"{len(bad)} ended without recovery, see below"] if bad else []
+    said += [f"the last loss of {_count(lost, 'run')} is not a number"] if lost else []
+    text = f"No incident is open; {' and '.join(said)}." if said else "Nothing is wrong that we know of."
+    return f'<p class="quiet">{text}</p>'
 
 
 def incident_page(detail: IncidentDetail) -> str:
@@ -83,6 +94,7 @@ def _banner(health: Readiness) -> str:
 def _cards(rows: Sequence[IncidentRow]) -> str:
     cards = (
         f'<article class="card {_tone(row)}"><h3><a href="{_href(row.id)}">{esc(row.headline)}</a></h3>'
+        + (f'<p class="why">{esc(row.why)}</p>' if row.why else "")
         + (f'<p class="hypothesis">{esc(row.hypothesis)}</p>' if row.hypothesis else "")
         + f"{_meta(row)}</article>"
         for row in rows[:MAX_ROWS]
