@@ -21,7 +21,8 @@ class Stored:
     """One answer to one episode.
 
     names: as in `Evidence`. first: the cause that the author named first, before the claims were checked. remark: why
-    not another author. generation: how many hypotheses of this author there were; each registers its predictions once.
+    not another author. led: the causes that he led with so far; generation: the place of this one among them, each
+    registers its predictions once.
     revision: how often the episode was explained; gravity: for what. asked: hashes of evidence that a model was shown.
     """
 
@@ -31,6 +32,7 @@ class Stored:
     first: Cause
     remark: str
     generation: int
+    led: tuple[Cause, ...]
     revision: int
     gravity: Gravity
     asked: tuple[str, ...] = ()

@@ -82,7 +82,8 @@ class Deliveries:
         incident = reader.incident(delivery.incident)
         assert incident is not None, "an outbox row always has its incident"
         page_id = f"{incident.id}.{delivery.wanted}"
-        chart = draw_chart(reader, incident)
+        answers = accounts(reader, incident)
+        chart = draw_chart(reader, incident, answers)
         if chart is not None:
             try:
                 (self._charts / f"{incident.id}.png").write_bytes(chart[0])
@@ -90,7 +91,6 @@ class Deliveries:
                 self._metrics.dropped.labels(reason="chart_file").inc()
                 log.warning("chart_not_written incident=%s error=%s", incident.id, e)
         address = self._link(incident.id)
-        answers = accounts(reader, incident)
         beside = Exhibits(
             notes=reader.notes(incident.id),
             hypothesis=explanation(reader, incident, answers),

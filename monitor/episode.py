@@ -1,7 +1,8 @@
 """The explanations of one open episode: what they were made for, who said what, who may still be asked. Pure.
 
-A hypothesis is a new one, with predictions of its own, when its author names another leading cause; what was predicted
-before stays registered for the cause that it spoke for.
+A hypothesis is a new one, with predictions of its own, when its author names a cause that he has not led with before;
+what was predicted earlier stays registered for the cause that it spoke for. Our own answer does not fall back from a
+cause that nothing speaks against to `insufficient_evidence`.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
 from monitor.analysis.differential import AUTHOR
-from monitor.analysis.hypothesis import Answer, Cause
+from monitor.analysis.hypothesis import ABSTENTIONS, Answer, Cause, Hypothesis
 from monitor.analysis.predictions import register
 from monitor.analysis.verify import verify
 from monitor.answers import Stored, pack
@@ -39,16 +40,18 @@ class Case:
 class Episode:
     """One episode that is not over.
 
-    case: the newest one; gravity: what it was made for. model: the newest answer that is not our own. led: author → how
-    many hypotheses he had and the leading cause of the last. asked: hashes of evidence that a model was shown. settled:
-    nothing holds the first page back any more. stirred, busy, asking: work that is to be done, or under way.
+    case: the newest one; gravity: what it was made for. model: the newest answer that is not our own. led: author → the
+    causes that he led with, in order, without repeats; leading: author → that of his newest answer. asked: hashes of
+    evidence that a model was shown. settled: nothing holds the first page back any more. stirred, busy, asking: work
+    that is to be done, or under way.
     """
 
     incident: Incident
     case: Case | None = None
     gravity: Gravity | None = None
     model: Answer | None = None
-    led: dict[str, tuple[int, Cause]] = field(default_factory=dict)
+    led: dict[str, list[Cause]] = field(default_factory=dict)
+    leading: dict[str, Cause] = field(default_factory=dict)
     asked: list[str] = field(default_factory=list)
     revision: int = 0
     refuted: bool = False
@@ -91,7 +94,8 @@ class Episode:
     def recall(self, answers: Iterable[tuple[Stored, bool]]) -> None:
         """Go on from what a previous process kept, the newest model's answer first."""
         for stored, final in answers:
-            self.led[stored.author] = (stored.generation, stored.verified.hypothesis.causes[0].cause)
+            self.led[stored.author] = list(stored.led)
+            self.leading[stored.author] = stored.verified.hypothesis.causes[0].cause
             self.asked += [sha for sha in stored.asked if sha not in self.asked]
             self.revision = max(self.revision, stored.revision)
             self.settled |= final
@@ -104,14 +108,16 @@ class Episode:
     def check(self, case: Case, answer: Answer, remark: str = "") -> Explained:
         """Check an answer on the rows of a case; what is to be kept of it. remark: why not another author."""
         incident, own = case.incident, answer.author == AUTHOR
-        verified = verify(answer.hypothesis, case.evidence, incident, case.window)
-        top = verified.hypothesis.causes[0].cause
-        generation, before = self.led.get(answer.author, (0, None))
-        fresh = before is not top if own else answer is not self.model
-        generation += fresh
-        self.led[answer.author] = (generation, top)
+        hypothesis = self._steady(answer.hypothesis) if own else answer.hypothesis
+        verified = verify(hypothesis, case.evidence, incident, case.window)
+        top, before = verified.hypothesis.causes[0].cause, self.leading.get(answer.author)
+        led = self.led.setdefault(answer.author, [])
+        fresh = top not in led if own else answer is not self.model
+        led += [top] * fresh
+        generation = led.index(top) + 1 if own else len(led)
+        self.leading[answer.author] = top
         self.model = self.model if own else answer
-        if own and fresh and self.gravity is not None:  # another cause leads: it has not lost anything yet
+        if own and top is not before and self.gravity is not None:  # what leads now has lost nothing yet
             self.refuted, self.gravity = False, replace(self.gravity, refuted=False)
         author = answer.author
         registered = register(verified.hypothesis, case.evidence, incident, case.window, author, generation)
@@ -119,9 +125,10 @@ class Episode:
             verified=verified,
             names=case.evidence.names,
             author=author,
-            first=answer.hypothesis.causes[0].cause if answer.hypothesis.causes else top,
+            first=hypothesis.causes[0].cause if hypothesis.causes else top,
             remark=remark,
             generation=generation,
+            led=tuple(led),
             revision=self.revision,
             gravity=self.gravity or case.gravity,
             asked=tuple(self.asked),
@@ -139,6 +146,15 @@ class Episode:
             notes=(said,) if said else (),
         )
 
+    def _steady(self, made: Hypothesis) -> Hypothesis:
+        """Our own hypothesis, with the cause that led so far first where the signs do not separate it from a rival."""
+        before = self.leading.get(AUTHOR)
+        doubted = self.refuted or before is None or before in ABSTENTIONS
+        if doubted or made.causes[0].cause not in ABSTENTIONS or all(c.cause is not before for c in made.causes):
+            return made
+        kept = sorted(made.causes[1:], key=lambda c: c.cause is not before)
+        return made.model_copy(update={"causes": kept})
+
 
 def _said(incident: Incident, author: str, generation: int, top: Cause, before: Cause | None) -> Note | None:
     """What a new hypothesis adds to the thread; nothing for the first one of our own, which the page leaves with."""
@@ -148,4 +164,6 @@ def _said(incident: Incident, author: str, generation: int, top: Cause, before: 
         return Note(id=key, text=f"Hypothesis by {author}: {cause}.")
     if before is None:
         return None
+    if top in ABSTENTIONS:
+        return Note(id=key, text=f"No cause stands out any more; before: {before.value.replace('_', ' ')} ({author}).")
     return Note(id=key, text=f"Likelier now: {cause}; before: {before.value.replace('_', ' ')} ({author}).")

@@ -13,6 +13,7 @@ from monitor.explain import telling
 from monitor.incident import Incident
 from monitor.move import Move
 from monitor.page import HypothesisView
+from monitor.pages import begin
 from monitor.reader import Reader
 
 CHART_BEFORE, CHART_AFTER = 160, 400  # rows: few enough before it that a young event can be seen
@@ -40,13 +41,15 @@ def explanation(reader: Reader, incident: Incident, answers: Sequence[Stored] | 
     return next((view for view in views if view.stands), views[0] if views else None)
 
 
-def draw_chart(reader: Reader, incident: Incident) -> tuple[bytes, str] | None:
+def draw_chart(reader: Reader, incident: Incident, answers: Sequence[Stored]) -> tuple[bytes, str] | None:
     """PNG and alt text; None where there are no samples to draw."""
     from monitor import chart  # pillow: only once there is something to draw  # noqa: PLC0415
 
     first = max(0, incident.first_row - CHART_BEFORE)
     last = min(max(incident.last_row, incident.paged_row) + CHART_AFTER, first + CHART_MOST)
     window = reader.window(incident.run, first, last, telling(incident))
+    step, row = begin(incident, moves(answers))
+    incident = replace(incident, first_row=row, first_step=step)
     newest = max((int(s.row[-1]) for s in window.series), default=window.first_row)
     window = replace(window, last_row=newest)  # rows that are still to come get no space
     png = chart.draw(window, incident)

@@ -103,7 +103,7 @@ class Explainer:
 
     def _doubt(self, incident: str, cause: str) -> None:
         for (held, _), episode in list(self._episodes.items()):
-            if held == incident and any(leading == cause for _, leading in episode.led.values()):
+            if held == incident and cause in episode.leading.values():
                 episode.refuted = True
                 self._stir(episode.incident)
 

@@ -68,6 +68,7 @@ def measure(incident: Incident, window: Window) -> dict[str, Move | None]:
         left = None if normal is None else departure(series, normal, event.first_row)
         if finding is not None:
             at = int(np.searchsorted(series.row, finding.first_row))
+            at = at if left is None else min(at, left)  # a cumulative score notices late
             level = finding.expected if math.isfinite(finding.expected) or normal is None else normal.centre
         elif left is not None and normal is not None:
             at, level = left, normal.centre

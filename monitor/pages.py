@@ -85,11 +85,17 @@ def headline(incident: Incident, moves: Moves = MappingProxyType({})) -> str:
     """
     lead = _lead(incident)
     move = moves.get(lead.metric or "")
-    since = place(incident.first_step, incident.first_row)
+    since = place(*begin(incident, moves))
     worst = _worst(move) if move is not None and math.isfinite(lead.observed) else since
     # One place if it was never worse than where it began, as a spike is.
     at = f"at {since}" if worst == since else f"at {worst}, since {since}"
     return f"{incident.run}: {_what(lead.kind)}{_size(lead, move)} {at}{_broken(move, lead.kind)}"
+
+
+def begin(incident: Incident, moves: Moves) -> tuple[int, int]:
+    """Step and row where it began: the first onset of a metric, which may lie before what the detectors noticed."""
+    row, step = min([(incident.first_row, incident.first_step), *((m.onset_row, m.onset_step) for m in moves.values())])
+    return step, row
 
 
 def _lead(incident: Incident) -> Finding:
@@ -154,14 +160,14 @@ def _course(move: Move | None, finding: Finding, incident: Incident) -> str:
         return ""
     broken = _broken(move, finding.kind)
     if move.worst_row == move.onset_row:
-        return broken if move.worst_row == incident.first_row else f" at {_worst(move)}{broken}"
+        return broken if move.worst_row <= incident.first_row else f" at {_worst(move)}{broken}"
     onset = f"{number(move.onset)} at {place(move.onset_step, move.onset_row)}"
     return f" at {_worst(move)}, first {onset}{broken}"
 
 
 def facts(incident: Incident, moves: Moves = MappingProxyType({})) -> tuple[tuple[str, str], ...]:
     """(label, value) in the order in which a person asks."""
-    since = f"{place(incident.first_step, incident.first_row)}, {moment(incident.opened_t)}"
+    since = f"{place(*begin(incident, moves))}, {moment(incident.opened_t)}"
     if incident.paged_row > incident.first_row:
         since += f", paged at {place(incident.paged_step, incident.paged_row)}"
     listed = [("Since", since)]

@@ -71,7 +71,8 @@ class StatusView:
         incident = reader.incident(incident_id)
         if incident is None:
             return None
-        chart, answers = draw_chart(reader, incident), accounts(reader, incident)
+        answers = accounts(reader, incident)
+        chart = draw_chart(reader, incident, answers)
         return IncidentDetail(
             row=_row(reader, incident),
             facts=facts(incident, moves(answers)),
@@ -83,7 +84,7 @@ class StatusView:
 
     def _chart(self, reader: Reader, incident_id: str) -> bytes | None:
         incident = reader.incident(incident_id)
-        chart = None if incident is None else draw_chart(reader, incident)
+        chart = None if incident is None else draw_chart(reader, incident, accounts(reader, incident))
         return chart[0] if chart else None
 
 

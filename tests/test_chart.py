@@ -70,9 +70,9 @@ def colours(image: Image.Image) -> set[tuple[int, int, int]]:
 
 
 def test_the_metric_that_opened_the_incident_comes_first_and_four_are_enough() -> None:
-    assert [s.metric for s in pick(FOUR, INCIDENT)] == ["loss", "grad_norm", "step_time", "data_time"]
+    assert [s.metric for s in pick(FOUR, INCIDENT)] == ["loss", "grad_norm", "lr", "step_time"]
     opened_by_data = replace(INCIDENT, metric="data_time")
-    assert [s.metric for s in pick(FOUR, opened_by_data)] == ["data_time", "loss", "grad_norm", "step_time"]
+    assert [s.metric for s in pick(FOUR, opened_by_data)] == ["data_time", "step_time", "loss", "grad_norm"]
     assert len(pick(FOUR, INCIDENT)) == PANELS
 
 

@@ -6,15 +6,20 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from analysis.worlds import world
 from build import falling
 from test_explain import MODEL, FakeAnalyst, World, answer, play
 
 from detectors.types import Kind, Severity
-from monitor.analysis.hypothesis import Cause, Hypothesis, Prediction, RankedCause, Relation
-from monitor.episode import Episode
+from monitor.analysis.differential import AUTHOR
+from monitor.analysis.hypothesis import Answer, Cause, Hypothesis, Prediction, RankedCause, Relation
+from monitor.answers import unpack
+from monitor.episode import Case, Episode
+from monitor.evidence import build as build_evidence
 from monitor.exhibits import accounts, moves
 from monitor.gravity import ASKS, REVISIONS, gravity, material
 from monitor.incident import Incident, Life
+from monitor.ledger import Explained
 from monitor.move import Move
 from monitor.pages import facts, headline
 
@@ -118,6 +123,38 @@ def test_the_model_is_asked_again_for_what_is_news_and_a_few_times_only(tmp_path
         assert (await w.view(incident)).author == MODEL
 
     play(tmp_path, analyst, body)
+
+
+def taken(episode: Episode, *causes: Cause) -> Explained:
+    about, seen = world(Cause.BAD_BATCH)
+    ranked = [RankedCause(cause=cause, summary="s", claims=[]) for cause in causes]
+    expected = Prediction(metric="loss", relation=Relation.BACK_IN_BAND, within_rows=8, probability=0.9)
+    said = Hypothesis(causes=ranked, ruled_out=[], predictions=[expected], experiment=None)
+    own = Answer(hypothesis=said, author=AUTHOR)
+    case = Case(about, seen, build_evidence(about, seen), own, gravity(about, {}, episode.refuted))
+    episode.take(case)
+    return episode.check(case, own)
+
+
+def top(explained: Explained) -> Cause:
+    return unpack(explained.body).verified.hypothesis.causes[0].cause
+
+
+def test_a_cause_that_comes_back_registers_its_predictions_once():
+    episode = Episode(world(Cause.BAD_BATCH)[0])
+    made = [taken(episode, cause) for cause in (Cause.BAD_BATCH, Cause.LR_TOO_HIGH, Cause.BAD_BATCH, Cause.LR_TOO_HIGH)]
+    assert [len(explained.predictions) for explained in made] == [1, 1, 0, 0]
+    assert [len(explained.notes) for explained in made] == [0, 1, 0, 0]
+    assert [unpack(explained.body).generation for explained in made] == [1, 2, 1, 2]
+
+
+def test_signs_that_do_not_separate_do_not_unseat_a_cause_that_nothing_speaks_against():
+    episode = Episode(world(Cause.BAD_BATCH)[0])
+    taken(episode, Cause.LR_TOO_HIGH)
+    unclear = (Cause.INSUFFICIENT_EVIDENCE, Cause.BAD_BATCH, Cause.LR_TOO_HIGH)
+    assert top(taken(episode, *unclear)) is Cause.LR_TOO_HIGH
+    episode.refuted = True
+    assert top(taken(episode, *unclear)) is Cause.INSUFFICIENT_EVIDENCE
 
 
 def test_rows_that_say_nothing_new_ask_nobody(tmp_path):

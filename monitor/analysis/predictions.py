@@ -106,7 +106,7 @@ def register(
                 lo=normal.lo if normal is not None else -math.inf,
                 hi=normal.hi if normal is not None else math.inf,
                 problem=_problem(prediction, series, normal),
-                cause=hypothesis.causes[0].cause.value if hypothesis.causes else "",
+                cause=hypothesis.candidate or "",
             )
         )
     return tuple(registered)

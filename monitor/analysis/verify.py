@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from monitor.analysis.hypothesis import Cause, Check, Claim, Hypothesis, RankedCause
+from monitor.analysis.hypothesis import ABSTENTIONS, Cause, Check, Claim, Hypothesis, RankedCause
 from monitor.analysis.trace import HELD_ROWS, LASTING_ROWS, Trace, trace
 from monitor.band import WIDTH, axis, span
 from monitor.evidence import Evidence
@@ -105,7 +105,6 @@ def check(claim: Claim, evidence: Evidence, incident: Incident, window: Window) 
 
 
 _FALLEN = 2
-ABSTENTIONS = frozenset({Cause.INSUFFICIENT_EVIDENCE, Cause.UNKNOWN})
 _Lookup = Callable[[str], "Trace | str"]
 
 

@@ -14,10 +14,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from detectors.types import Role
-from monitor.analysis.hypothesis import Cause
+from monitor.analysis.hypothesis import ABSTENTIONS, Cause
 from monitor.analysis.predictions import EVEN, Outcome, Registered, told
 from monitor.analysis.predictions import Verdict as Standing
-from monitor.analysis.verify import ABSTENTIONS, Verdict
+from monitor.analysis.verify import Verdict
 from monitor.page import Claim, HypothesisView, PredictionView
 
 if TYPE_CHECKING:
@@ -75,17 +75,15 @@ def view(
     standing = [pair for pair in causes if pair[0].cause is not first and _stands(*pair)]
     if fallen and causes[0][0].cause is first and standing:
         causes = [standing[0], *(pair for pair in causes if pair is not standing[0])]
-    (top, checked), *others = causes
+    (top, _), *others = causes
     rivals = [cause for cause, _ in others if not (fallen and cause.cause is first)]
     urgency = "" if fallen else verified.hypothesis.urgency  # it was said of the first cause
     return HypothesisView(
         author=author,
         cause=top.cause.value,
         summary=" ".join(words.prose(said) for said in (top.summary, urgency) if said),
-        claims=tuple(
-            Claim(text=words.claim(claim.text), verdict=found.verdict.value, found=words.claim(found.found))
-            for claim, found in list(zip(top.claims, checked, strict=True))[:MAX_CLAIMS]
-        ),
+        # Where no cause stands out, what is known of the candidates is what there is to say.
+        claims=_claims(causes if top.cause in ABSTENTIONS else causes[:1], words),
         rivals=tuple(f"{r.cause.replace('_', ' ')}: {words.prose(r.summary)}" for r in rivals[:MAX_RIVALS]),
         predictions=tuple(_prediction(r, o) for r, o in predictions if not _repeats(r, predictions)),
         experiment=_experiment(verified.hypothesis.experiment, words),
@@ -93,6 +91,15 @@ def view(
         fallen=fallen,
         stands=not fallen or (top.cause is not first and top.cause not in ABSTENTIONS),
     )
+
+
+def _claims(causes: Sequence[_Checked], words: _Words) -> tuple[Claim, ...]:
+    made = (
+        Claim(text=words.claim(claim.text), verdict=found.verdict.value, found=words.claim(found.found))
+        for cause, checked in causes
+        for claim, found in zip(cause.claims, checked, strict=True)
+    )
+    return tuple(dict.fromkeys(made))[:MAX_CLAIMS]
 
 
 def _fallen(
