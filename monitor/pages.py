@@ -201,7 +201,8 @@ def note(transition: Transition) -> Note | None:
     elif incident.reason is Reason.RELAPSED or (incident.episode > 1 and incident.reason in _RAISED):
         text = f"Relapse, episode {incident.episode}: {headline(incident)}."
     elif incident.state is Life.RESOLVED:
-        text = f"Resolved: {_WHY.get(incident.reason, incident.reason.value)}."
+        how = "Closed without recovery" if standing(incident) == "closed" else "Resolved"
+        text = f"{how}: {_WHY.get(incident.reason, incident.reason.value)}."
     return None if text is None else Note(id=f"{incident.id}.{incident.revision}", text=text)
 
 

@@ -113,3 +113,12 @@ def test_a_loss_that_was_never_finite_again_says_where_it_was_lost():
     lost = replace(WORSE, onset=math.nan, worst=math.nan, worst_row=610, lost=math.nan, lost_row=610, lost_step=610)
     broken = finding(610, kind=Kind.NONFINITE, observed=math.nan)
     assert headline(last(broken), {"loss": lost}) == "r: non-finite values, loss is NaN at step 610"
+
+
+@pytest.mark.parametrize(
+    ("reason", "said"), [("recovered", "Resolved: back in its band."), ("rebased", "Closed without recovery: the new")]
+)
+def test_the_thread_tells_a_recovery_from_a_mere_end(reason, said):
+    ended = note(told(finding(610), finding(700, phase=Phase.ENDS, reason=reason))[-1])
+    assert ended is not None
+    assert ended.text.startswith(said)
