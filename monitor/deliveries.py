@@ -10,7 +10,7 @@ from monitor.errors import PermanentError, TransientError
 from monitor.exhibits import accounts, draw_chart, explanation, moves
 from monitor.metrics import Metrics
 from monitor.page import Page, Receipt
-from monitor.pages import Exhibits, build, standing
+from monitor.pages import Exhibits, build
 from monitor.reader import Delivery, Reader
 from monitor.state import State
 
@@ -96,7 +96,7 @@ class Deliveries:
             hypothesis=explanation(reader, incident, answers),
             moves=moves(answers),
             chart=chart,
-            chart_of=f"{incident.episode}.{max((a.revision for a in answers), default=0)}.{standing(incident)}",
+            chart_of=f"{incident.episode}.{max((a.revision for a in answers), default=0)}",
             links=(("Status page", address),) if address else (),
         )
         return build(incident, page_id, beside, self._command)

@@ -40,10 +40,11 @@ class Case:
 class Episode:
     """One episode that is not over.
 
-    case: the newest one; gravity: what it was made for. model: the newest answer that is not our own. led: author → the
-    causes that he led with, in order, without repeats; leading: author → that of his newest answer. asked: hashes of
-    evidence that a model was shown. settled: nothing holds the first page back any more. stirred, busy, asking: work
-    that is to be done, or under way.
+    case: the newest one, kept while a model is asked, for it holds many rows; gravity: what the last one was made for.
+    model: the newest answer that is not our own. led: author → the causes that he led with, in order, without repeats;
+    leading: author → that of his newest answer. asked: hashes of evidence that a model was shown. begun: this process
+    explained it. settled: nothing holds the first page back any more. stirred, busy, asking: work that is to be done,
+    or under way.
     """
 
     incident: Incident
@@ -58,6 +59,7 @@ class Episode:
     batches: int = 0
     look_at: int = 1
     recalled: bool = False
+    begun: bool = False
     settled: bool = False
     stirred: bool = False
     busy: bool = False
@@ -79,7 +81,7 @@ class Episode:
 
     def calls_for(self, now: Gravity) -> bool:
         """Whether an explanation is due, `now` being how bad it is."""
-        if not self.settled or self.gravity is None:
+        if self.gravity is None or not (self.settled or self.begun):
             return True
         return (self.revision < REVISIONS or now.over) and material(self.gravity, now)
 
@@ -89,7 +91,7 @@ class Episode:
 
     def take(self, case: Case) -> None:
         """Begin the next explanation."""
-        self.case, self.gravity, self.revision = case, case.gravity, self.revision + 1
+        self.case, self.gravity, self.revision, self.begun = case, case.gravity, self.revision + 1, True
 
     def recall(self, answers: Iterable[tuple[Stored, bool]]) -> None:
         """Go on from what a previous process kept, the newest model's answer first."""

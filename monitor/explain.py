@@ -127,6 +127,7 @@ class Explainer:
                 await self._revise(episode)
         finally:
             episode.busy = False
+            episode.case = episode.case if episode.asking else None
         self._leave(episode)
 
     def _leave(self, episode: Episode) -> None:
@@ -185,16 +186,17 @@ class Explainer:
     async def _ask_on(self, episode: Episode) -> None:
         """Ask, and again if the incident became another one meanwhile."""
         case = episode.case
-        while case is not None:
-            failure = await self._ask(episode, case)
-            if failure and episode.case is not None:
+        try:
+            while case is not None:
+                failure = await self._ask(episode, case)
                 episode.settled = True
-                await self._keep_all(episode, episode.case, failure)
-            await self._let_go(episode)
-            asked, case = case, episode.case
-            if case is None or case is asked or not episode.may_ask(case):
-                break
-        episode.asking = False
+                await self._keep_all(episode, episode.case or case, failure)
+                await self._let_go(episode)
+                asked, case = case, episode.case
+                if case is asked or (case is not None and not episode.may_ask(case)):
+                    break
+        finally:
+            episode.asking, episode.case = False, None
         self._leave(episode)
 
     async def _ask(self, episode: Episode, case: Case) -> str:
