@@ -149,11 +149,13 @@ def _rows(runs: Path) -> dict[str, int]:
 def _said(daemon: Daemon, slack: Slack) -> dict[str, Any]:
     """What of the pages and notes in the store Slack shows, and how often."""
     threads: dict[str, list[str]] = {}
+    pictures: Counter[str] = Counter()
     for message in slack.messages():
-        threads.setdefault(_payload(message, "thread"), []).append(message["ts"])
+        thread = _payload(message, "thread")
+        threads.setdefault(thread, []).append(message["ts"])
+        pictures[thread] += sum(block["type"] == "image" for block in message.get("blocks", ()))
     pages = {i for (i,) in daemon.ask("SELECT DISTINCT id FROM incidents WHERE severity = 2")}
     notes: Counter[str] = Counter()
-    pictures: Counter[str] = Counter()
     for thread, ts in threads.items():
         for reply in (reply for one in ts for reply in slack.replies(one)):
             notes[_payload(reply, "note")] += 1

@@ -13,7 +13,7 @@ from pathlib import PurePath
 from detectors.types import Kind
 from monitor.engine import Engine
 from monitor.frame import Batch
-from monitor.incident import Incident, State
+from monitor.incident import Incident, Life
 
 _NO_METRIC = frozenset({Kind.SILENCE, Kind.SOURCE_LOST, Kind.STRAGGLER})
 _SUFFIXES = frozenset({".jsonl", ".json", ".csv", ".tsv", ".log", ".txt", ".out", ".ndjson"})
@@ -54,14 +54,14 @@ def episodes(batches: Iterable[Batch], engine: Engine) -> Iterator[Incident]:
     """Every episode of every incident, as it stood when it was resolved, or at the end."""
     for batch in batches:
         for transition in engine.step(batch).transitions:
-            if transition.incident.state is State.RESOLVED:
+            if transition.incident.state is Life.RESOLVED:
                 yield transition.incident
     yield from engine.open_incidents()
 
 
 def record(series: str, incident: Incident) -> dict[str, object]:
     """One line of the JSON-lines output."""
-    open_ = incident.state is not State.RESOLVED
+    open_ = incident.state is not Life.RESOLVED
     places = {
         "first": (incident.first_row, incident.first_step),
         "detected": (incident.detected_row, incident.detected_step),

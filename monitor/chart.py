@@ -29,7 +29,9 @@ if TYPE_CHECKING:
 PANELS = 4
 SCALE = 2  # drawn this much larger than asked for, for screens with fine pixels
 NAME = 36
-_ORDER = (Role.LOSS, Role.GRAD_NORM, Role.STEP_TIME, Role.DATA_TIME, Role.LEARNING_RATE, Role.THROUGHPUT)
+_ORDER = (Role.LOSS, Role.GRAD_NORM, Role.LEARNING_RATE, Role.STEP_TIME, Role.DATA_TIME, Role.THROUGHPUT)
+_PACE_ORDER = (Role.STEP_TIME, Role.DATA_TIME, Role.THROUGHPUT, Role.LOSS, Role.GRAD_NORM, Role.LEARNING_RATE)
+_PACE = frozenset({Role.STEP_TIME, Role.DATA_TIME, Role.THROUGHPUT})
 _LOG = frozenset({Role.LOSS, Role.EVAL_LOSS, Role.GRAD_NORM, Role.STEP_TIME, Role.DATA_TIME, Role.LOSS_SCALE})
 _INK, _FAINT, _FRAME, _PAPER = "#1a1a1a", "#595959", "#c8c8c8", "#ffffff"
 _DATA, _EVENT, _FOUND, _BROKEN = "#0072b2", "#fbe9c6", "#d55e00", "#d55e00"
@@ -38,7 +40,8 @@ _DATA, _EVENT, _FOUND, _BROKEN = "#0072b2", "#fbe9c6", "#d55e00", "#d55e00"
 def pick(window: Window, incident: Incident) -> tuple[Series, ...]:
     """The series worth a panel: the one that opened the incident, then those that usually tell why; at most PANELS."""
     chosen = [s for s in window.series if s.metric == incident.metric]
-    chosen += [s for role in _ORDER if (s := window.of(role)) is not None and s.metric != incident.metric]
+    order = _PACE_ORDER if role_of(incident.metric or "").role in _PACE else _ORDER
+    chosen += [s for role in order if (s := window.of(role)) is not None and s.metric != incident.metric]
     return tuple(s for s in chosen if len(s.row))[:PANELS]
 
 

@@ -16,37 +16,27 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from detectors.types import Role
-from monitor import hardware
-from monitor.band import Span, axis, band, span
+from monitor.band import BASELINE_ROWS, Span, axis, span
+from monitor.move import Move, measure
+from monitor.naming import RUN_ALIAS, TOPICS, aliases, numbering
 from monitor.redaction import redact
 from monitor.roles import role_of
 
 if TYPE_CHECKING:
     import numpy.typing as npt
 
+    from detectors.types import Finding
     from monitor.frame import LogLine
     from monitor.incident import Incident
     from monitor.window import Series, Window
 
 MAX_CHARS = 12_000
-MAX_ALIASES = 32
-RUN_ALIAS = "R1"
-RELATED = (
-    Role.LOSS,
-    Role.GRAD_NORM,
-    Role.LEARNING_RATE,
-    Role.STEP_TIME,
-    Role.DATA_TIME,
-    Role.THROUGHPUT,
-    Role.LOSS_SCALE,
-    Role.EVAL_LOSS,
-)
-TOPICS = ("overview", "onsets", "schedule", "attempts", "still", "lines")
 
 _NEAR = (16, 24, 32, 48, 64, 96, 128, 192, 256)
 _OFFSETS = tuple(sorted({*range(-8, 13), *_NEAR, *(-n for n in _NEAR)}))
 _BINS = 16
-_BUDGET = {"opening": 1800, "related": 440, "overview": 2400, "onsets": 1200, "schedule": 420, "attempts": 420}
+_BUDGET = {"opening": 1800, "related": 440, "overview": 2400, "onsets": 1200}
+_SMALL = 420  # every other topic
 _MAX_IN_OVERVIEW = 24
 
 
@@ -80,9 +70,10 @@ class Evidence:
 
 def build(incident: Incident, window: Window, lines: Sequence[LogLine] = ()) -> Evidence:
     """Extract from the window what bears on the incident. `lines`: log lines near it, only where log text may leave."""
-    ids = _ids(incident, window)
+    ids = aliases(incident, window)
     numbers = numbering(incident, window)
     event = span(incident)
+    moves = measure(incident, window)
     shown = [s for s in window.series if s.metric in ids]
     texts: dict[str, tuple[str, list[str], int]] = {}
     opening, *related = [key for key in numbers if key not in TOPICS]
@@ -98,10 +89,14 @@ def build(incident: Incident, window: Window, lines: Sequence[LogLine] = ()) -> 
     hidden = len(window.series) - len(shown)
     texts |= {
         "overview": ("medians over the whole attempt", list(_overview(shown, ids, event, hidden)), _BUDGET["overview"]),
-        "onsets": ("order in which metrics left their normal range", list(_onsets(incident, ids)), _BUDGET["onsets"]),
-        "schedule": ("learning rate around the event", list(_schedule(window, event)), _BUDGET["schedule"]),
-        "attempts": ("attempts and clock", list(_attempts(window, event)), _BUDGET["attempts"]),
-        "still": ("what did not move", list(_still(shown, ids, event)), _BUDGET["attempts"]),
+        "onsets": (
+            "order in which metrics left their normal range",
+            list(_onsets(incident, ids, moves)),
+            _BUDGET["onsets"],
+        ),
+        "schedule": ("learning rate around the event", list(_schedule(window, event)), _SMALL),
+        "attempts": ("attempts and clock", list(_attempts(window, event)), _SMALL),
+        "still": ("what did not move", list(_still(shown, ids, event, moves)), _SMALL),
     }
     items = tuple(Item(id=numbers[k], title=t, body=_fit(body, budget)) for k, (t, body, budget) in texts.items())
     if lines:
@@ -113,24 +108,6 @@ def build(incident: Incident, window: Window, lines: Sequence[LogLine] = ()) -> 
     return Evidence(incident=incident.id, revision=incident.revision, items=items, names=names, sha256=digest)
 
 
-def numbering(incident: Incident, window: Window) -> dict[str, str]:
-    """Metric id or topic → id of its item. E1 is the opening metric; the related metrics follow, then the topics."""
-    ids = _ids(incident, window)
-    opening = ids.get(incident.metric or "", RUN_ALIAS)
-    roles = [r.value for r in RELATED if window.of(r) is not None and r.value != opening]
-    return {key: f"E{i}" for i, key in enumerate((opening, *roles, *TOPICS), start=1)}
-
-
-def _ids(incident: Incident, window: Window) -> dict[str, str]:
-    """The writer's metric name → the id used in the text. Joined metrics get their alias before all others."""
-    ids = {s.metric: s.role.value for s in window.series if s.primary and s.role is not Role.OTHER}
-    ids |= {s.metric: s.metric for s in window.series if s.metric in hardware.NAMES}
-    joined = [m for m in (incident.metric, *incident.metrics, *(f.metric for f in incident.findings)) if m is not None]
-    rest = [*joined, *sorted(s.metric for s in window.series)]
-    unknown = [m for m in dict.fromkeys(rest) if m not in ids]
-    return ids | {m: f"M{i}" for i, m in enumerate(unknown[:MAX_ALIASES], start=1)}
-
-
 def _titled(key: str, by_id: Mapping[str, Series]) -> str:
     series = by_id.get(key)
     unit = role_of(series.metric).unit if series is not None and key == series.role.value else ""
@@ -138,7 +115,7 @@ def _titled(key: str, by_id: Mapping[str, Series]) -> str:
 
 
 def _facts(incident: Incident, ids: Mapping[str, str]) -> list[str]:
-    where = f"step {incident.first_step}" if incident.first_step >= 0 else f"row {incident.first_row}"
+    where = _where(incident.first_step, incident.first_row)
     facts = [f"run {RUN_ALIAS}, attempt {incident.attempt}, first anomalous {where} (row {incident.first_row})"]
     if incident.metric in ids:
         facts.append(f"observed {number(incident.observed)}, expected {number(incident.expected)}")
@@ -182,14 +159,27 @@ def _overview(shown: Sequence[Series], ids: Mapping[str, str], event: Span, hidd
         yield f"(cut: {left} more metrics)"
 
 
-def _onsets(incident: Incident, ids: Mapping[str, str]) -> Iterator[str]:
-    for f in sorted(incident.findings, key=lambda f: (f.first_row, f.key)):
-        where = f"step {f.first_step}" if f.first_step >= 0 else f"row {f.first_row}"
-        metric = ids.get(f.metric or "", "the run" if f.metric is None else "a metric without alias")
-        yield (
-            f"{where}: {f.kind} on {metric}, observed {number(f.observed)}, expected {number(f.expected)}, "
-            f"last anomalous {f'step {f.last_step}' if f.last_step >= 0 else f'row {f.last_row}'}, {f.phase}"
-        )
+def _onsets(incident: Incident, ids: Mapping[str, str], moves: Mapping[str, Move | None]) -> Iterator[str]:
+    """What the detectors said, and which other metrics left their band, by the row at which it began."""
+    said = [(f.first_row, f.key, _finding(f, ids)) for f in incident.findings]
+    named = {f.metric for f in incident.findings}
+    for metric, move in moves.items():
+        if move is not None and metric not in named and metric in ids:
+            text = f"{_where(move.onset_step, move.onset_row)}: {ids[metric]} left its band, no finding, "
+            said.append((move.onset_row, metric, f"{text}{number(move.normal)} before, {number(move.onset)} there"))
+    yield from (text for _, _, text in sorted(said))
+
+
+def _finding(f: Finding, ids: Mapping[str, str]) -> str:
+    metric = ids.get(f.metric or "", "the run" if f.metric is None else "a metric without alias")
+    return (
+        f"{_where(f.first_step, f.first_row)}: {f.kind} on {metric}, observed {number(f.observed)}, "
+        f"expected {number(f.expected)}, last anomalous {_where(f.last_step, f.last_row)}, {f.phase}"
+    )
+
+
+def _where(step: int, row: int) -> str:
+    return f"step {step}" if step >= 0 else f"row {row}"
 
 
 def _schedule(window: Window, event: Span) -> Iterator[str]:
@@ -227,14 +217,18 @@ def _attempts(window: Window, event: Span) -> Iterator[str]:
     yield f"rows after the first anomalous one: {int(np.count_nonzero(longest.row > event.first_row))}"
 
 
-def _still(shown: Sequence[Series], ids: Mapping[str, str], event: Span) -> Iterator[str]:
+def _still(
+    shown: Sequence[Series], ids: Mapping[str, str], event: Span, moves: Mapping[str, Move | None]
+) -> Iterator[str]:
+    """What did not move, by the measurement that says what did."""
     found = False
     for series in shown:
-        normal = band(series, event.first_row)
-        after = series.values[np.searchsorted(series.row, event.first_row) :]
-        if normal is not None and len(after) and not normal.outside(after).any():
+        before = int(np.searchsorted(series.row, event.first_row))
+        after = len(series.row) - before
+        if after and series.metric in moves and moves[series.metric] is None:
             found = True
-            yield f"{ids[series.metric]} stayed near {number(normal.centre)} for {len(after)} values"
+            usual = number(_median(series.values[max(0, before - BASELINE_ROWS) : before]))
+            yield f"{ids[series.metric]} stayed near {usual} for {after} values"
     if not found:
         yield "nothing that can be shown"
 

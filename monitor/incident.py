@@ -8,7 +8,7 @@ from enum import StrEnum
 from detectors.types import Finding, Kind, Role, Severity
 
 
-class State(StrEnum):
+class Life(StrEnum):
     """Life of an incident."""
 
     OPEN = "open"
@@ -56,7 +56,7 @@ class Incident:
     metrics: tuple[str, ...]
     severity: Severity
     withheld: Severity
-    state: State
+    state: Life
     reason: Reason
     opened_t: float
     updated_t: float

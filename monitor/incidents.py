@@ -11,15 +11,14 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from detectors.types import Finding, Kind, Phase, Severity
-from monitor.incident import Incident, Reason, State
+from monitor.incident import Incident, Life, Reason
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Transition:
-    """A change of an incident: its new value, why, and the finding that caused it (None: a person did)."""
+    """A change of an incident: its new value, which says why, and the finding that caused it (None: a person did)."""
 
     incident: Incident
-    reason: Reason
     finding: Finding | None = None
 
 
@@ -68,7 +67,7 @@ class Book:
     def open(self, run: str | None = None) -> list[Incident]:
         """Incidents not resolved, of one run or of all."""
         runs = self._by_run.values() if run is None else [self._by_run.get(run, [])]
-        return [i for incidents in runs for i in incidents if i.state is not State.RESOLVED]
+        return [i for incidents in runs for i in incidents if i.state is not Life.RESOLVED]
 
     def find(self, incident_id: str) -> Incident | None:
         """An open or recently resolved incident by its id."""
@@ -87,7 +86,7 @@ class Book:
             return self._take(holder, finding, severity, Reason.JOINED, t)
         group = joined_by(finding.kind)
         mine = [i for i in self._by_run.get(finding.run, []) if i.attempt == finding.attempt and i.kind in group]
-        joined = next((i for i in mine if i.state is not State.RESOLVED), None)
+        joined = next((i for i in mine if i.state is not Life.RESOLVED), None)
         if joined is not None:
             return self._take(joined, finding, severity, Reason.JOINED, t)
         if finding.severity is Severity.RECORD:
@@ -109,21 +108,21 @@ class Book:
     def acknowledge(self, incident_id: str, now: float) -> Transition | None:
         """A person has seen it. None if there is no such open incident."""
         incident = self.find(incident_id)
-        if incident is None or incident.state is not State.OPEN:
+        if incident is None or incident.state is not Life.OPEN:
             return None
-        return self._put(replace(incident, state=State.ACKNOWLEDGED), Reason.ACKNOWLEDGED, now)
+        return self._put(replace(incident, state=Life.ACKNOWLEDGED), Reason.ACKNOWLEDGED, now)
 
     def resolve(self, incident_id: str, now: float) -> Transition | None:
         """A person closes it. None if there is no such open incident."""
         incident = self.find(incident_id)
-        if incident is None or incident.state is State.RESOLVED:
+        if incident is None or incident.state is Life.RESOLVED:
             return None
-        return self._put(replace(incident, state=State.RESOLVED, resolved_t=now), Reason.RESOLVED_BY_HAND, now)
+        return self._put(replace(incident, state=Life.RESOLVED, resolved_t=now), Reason.RESOLVED_BY_HAND, now)
 
     def forget(self, run: str, now: float) -> list[Transition]:
         """Drop a run that left memory; what was open of it is closed, and says so."""
         closed = [
-            self._put(replace(i, state=State.RESOLVED, resolved_t=now, open=()), Reason.FORGOTTEN, now)
+            self._put(replace(i, state=Life.RESOLVED, resolved_t=now, open=()), Reason.FORGOTTEN, now)
             for i in self.open(run)
         ]
         self._by_run.pop(run, None)
@@ -151,7 +150,7 @@ class Book:
             metrics=(finding.metric,) if finding.metric else (),
             severity=severity,
             withheld=finding.severity,
-            state=State.OPEN,
+            state=Life.OPEN,
             reason=limit.reason or Reason.OPENED,
             opened_t=t,
             updated_t=t,
@@ -237,17 +236,17 @@ class Book:
         )
         reason = _ENDINGS.get(finding.reason, Reason.RECOVERED)
         if over:
-            ended = replace(ended, state=State.RESOLVED, resolved_t=t)
+            ended = replace(ended, state=Life.RESOLVED, resolved_t=t)
         return self._put(ended, reason, t, finding)
 
     def _put(self, incident: Incident, reason: Reason, t: float, finding: Finding | None = None) -> Transition:
         changed = replace(incident, reason=reason, updated_t=t, revision=incident.revision + 1)
         kept = [i for i in self._by_run.get(incident.run, []) if i.id != incident.id]
-        resolved = [i for i in kept if i.state is State.RESOLVED]
+        resolved = [i for i in kept if i.state is Life.RESOLVED]
         for old in resolved[: max(0, len(resolved) - _KEPT_PER_RUN)]:
             kept.remove(old)
         self._by_run[incident.run] = [*kept, changed]
-        return Transition(incident=changed, reason=reason, finding=finding)
+        return Transition(incident=changed, finding=finding)
 
 
 def _corroborated(incident: Incident) -> bool:

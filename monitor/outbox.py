@@ -25,7 +25,7 @@ RETRY_LEAST_S = 1.0
 RETRY_MOST_S = 300.0
 
 
-class Desk(Protocol):
+class Outbox(Protocol):
     """What a worker needs of the rest: the outbox rows, the pages, and where to write down what became of them."""
 
     async def due(self, sink: str) -> list[Delivery]:
@@ -52,9 +52,9 @@ class Desk(Protocol):
 class Worker:
     """Delivers to one sink, one page at a time. clock: Unix seconds. timeout_s: a backstop, sinks bound themselves."""
 
-    def __init__(self, sink: Sink, desk: Desk, clock: Callable[[], float], timeout_s: float = 660.0) -> None:
+    def __init__(self, sink: Sink, outbox: Outbox, clock: Callable[[], float], timeout_s: float = 660.0) -> None:
         self._sink = sink
-        self._desk = desk
+        self._outbox = outbox
         self._clock = clock
         self._timeout_s = timeout_s
         self.wake = asyncio.Event()
@@ -71,15 +71,15 @@ class Worker:
     async def round(self) -> float:
         """Deliver everything that is due once; seconds until the next row is due, at most 60."""
         wait = 60.0
-        for delivery in await self._desk.due(self._sink.name):
+        for delivery in await self._outbox.due(self._sink.name):
             left = delivery.due_t - self._clock()
             wait = min(wait, left if left > 0 else await self._deliver(delivery))
         return wait
 
     async def _deliver(self, delivery: Delivery) -> float:
         try:
-            page = await self._desk.page(delivery)
-            await self._desk.begun(delivery)
+            page = await self._outbox.page(delivery)
+            await self._outbox.begun(delivery)
             async with asyncio.timeout(self._timeout_s):
                 receipt = await self._sink.deliver(page, delivery.receipt)
         except TimeoutError:
@@ -90,19 +90,19 @@ class Worker:
             log.error(  # noqa: TRY400, the text says all
                 "page_dead sink=%s incident=%s error=%s", delivery.sink, delivery.incident, e
             )
-            await self._desk.failed(delivery, e, self._clock())
+            await self._outbox.failed(delivery, e, self._clock())
             return 60.0
         except sqlite3.Error:
             raise
         except Exception as e:
             log.exception("page_broken sink=%s incident=%s", delivery.sink, delivery.incident)
             return await self._retry(delivery, TransientError(f"defect: {e!r}"))
-        await self._desk.done(delivery, receipt)
+        await self._outbox.done(delivery, receipt)
         return 0.0  # something may have changed meanwhile: look again
 
     async def _retry(self, delivery: Delivery, error: TransientError) -> float:
         backoff = min(RETRY_MOST_S, RETRY_LEAST_S * 2.0 ** min(delivery.tries, 12)) * (1.0 + random.random() / 4.0)  # noqa: S311
         wait = error.retry_after_s or backoff
         log.warning("page_retry sink=%s incident=%s in_s=%.1f error=%s", delivery.sink, delivery.incident, wait, error)
-        await self._desk.failed(delivery, error, self._clock() + wait)
+        await self._outbox.failed(delivery, error, self._clock() + wait)
         return wait

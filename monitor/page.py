@@ -31,7 +31,11 @@ class PredictionView:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HypothesisView:
-    """The checked hypothesis as a person reads it. author: "built-in" or a model id; note: why not the model."""
+    """The checked hypothesis as a person reads it.
+
+    author: "built-in" or a model id; note: why not the model. fallen: the cause that stood first and what the rows say
+    against it, "" if nothing; stands: whether the cause shown is one that nothing speaks against.
+    """
 
     author: str
     cause: str
@@ -41,6 +45,8 @@ class HypothesisView:
     predictions: tuple[PredictionView, ...] = ()
     experiment: str = ""
     note: str = ""
+    fallen: str = ""
+    stands: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,8 +64,9 @@ class Page:
     id: stable id of the outbox row that asks for this delivery. thread: stable id of the message, the same for all
     episodes. state: open, acknowledged, resolved, or closed without recovery. severity: page or notice. headline: one
     complete line, the first 120 characters say run, what and how bad. facts: (label, value). notes: everything said in
-    the thread so far, in order, the newest last. chart_png: None if there is nothing to draw. command: what to type
-    before `ack ID` and `show ID` so that it reaches this daemon.
+    the thread so far, in order, the newest last. chart_png: None if there is nothing to draw; chart_of: names what it
+    shows, the same as long as that is nothing new. command: what to type before `ack ID` and `show ID` so that it
+    reaches this daemon.
     """
 
     id: str
@@ -74,6 +81,7 @@ class Page:
     notes: tuple[Note, ...] = ()
     chart_png: bytes | None = None
     chart_alt: str = ""
+    chart_of: str = ""
     links: tuple[tuple[str, str], ...] = ()
     command: str = "runwarden incidents"
 

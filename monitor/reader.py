@@ -139,13 +139,13 @@ class Reader:
         rows = self._db.execute("SELECT id, text FROM notes WHERE incident = ? ORDER BY seq", (incident_id,))
         return tuple(Note(id=i, text=t) for i, t in rows)
 
-    def answer(self, incident_id: str, episode: int) -> str | None:
-        """The newest answer to an episode as JSON."""
-        row = self._db.execute(
-            "SELECT body FROM answers WHERE incident = ? AND episode = ? ORDER BY author = 'built-in', t DESC LIMIT 1",
+    def answers(self, incident_id: str, episode: int) -> list[tuple[str, bool]]:
+        """(JSON, final) of the answers to an episode: those of models, the newest first, then our own."""
+        rows = self._db.execute(
+            "SELECT body, final FROM answers WHERE incident = ? AND episode = ? ORDER BY author = 'built-in', t DESC",
             (incident_id, episode),
-        ).fetchone()
-        return row[0] if row else None
+        )
+        return [(body, bool(final)) for body, final in rows]
 
     def predictions(self, incident_id: str) -> list[tuple[str, str, str, str]]:
         """(id, JSON, outcome, found) of the predictions of an incident."""
@@ -164,12 +164,9 @@ class Reader:
         """(id, incident, run, JSON) of predictions that are not decided."""
         return self._db.execute("SELECT id, incident, run, body FROM predictions WHERE outcome = 'open'").fetchall()
 
-    def unexplained(self) -> list[Incident]:
-        """Open or delivered-to-be incidents of severity page that nobody has explained yet."""
-        rows = self._db.execute(
-            "SELECT i.body FROM incidents i WHERE i.severity = 2 AND i.state != 'resolved' AND NOT EXISTS"
-            " (SELECT 1 FROM answers a WHERE a.incident = i.id AND a.episode = i.episode AND a.final)"
-        )
+    def open_pages(self) -> list[Incident]:
+        """Episodes of severity page that are not over."""
+        rows = self._db.execute("SELECT body FROM incidents WHERE severity = 2 AND state != 'resolved'")
         return [incident_of(body) for (body,) in rows]
 
     def deliveries(self, pending: bool = True) -> list[Delivery]:

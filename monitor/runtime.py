@@ -113,7 +113,7 @@ class Daemon:
         others.append(asyncio.create_task(_persist("prune", self._prune)))
         others.append(asyncio.create_task(self._overdue(), name="overdue"))
         others.append(asyncio.create_task(self._watch(feed_every_s), name="watchdog"))
-        self._explainer.resume(await self._state.read(self._state.reader.unexplained))
+        self._explainer.resume(await self._state.read(self._state.reader.open_pages))
         stop = asyncio.create_task(self._stopped())
         done, _ = await asyncio.wait({stop, ingest, *reading, *others}, return_when=asyncio.FIRST_COMPLETED)
         await _end(reading)
@@ -257,7 +257,7 @@ def _tell(transition: Transition) -> None:
     log.log(
         level,
         "incident id=%s episode=%d kind=%s severity=%s state=%s reason=%s run=%r row=%d",
-        i.id, i.episode, i.kind, i.severity.name.lower(), i.state, transition.reason, i.run, i.last_row,
+        i.id, i.episode, i.kind, i.severity.name.lower(), i.state, i.reason, i.run, i.last_row,
     )  # fmt: skip
 
 

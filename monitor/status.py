@@ -6,10 +6,9 @@ import math
 from collections.abc import Callable, Sequence
 
 from detectors.types import Kind, Role, Severity
-from monitor.desk import draw_chart, explanation, last_said
-from monitor.incident import Incident
-from monitor.incident import State as Life
-from monitor.pages import facts, headline
+from monitor.exhibits import accounts, draw_chart, explanation, last_said, moves
+from monitor.incident import Incident, Life
+from monitor.pages import UNTOLD, ending, facts, headline, place, standing
 from monitor.reader import Reader
 from monitor.state import State
 from monitor.web.view import IncidentDetail, IncidentRow, RunRow, RunState
@@ -28,7 +27,7 @@ class StatusView:
         return await self._state.read(self._runs, self._state.reader)
 
     async def incidents(self) -> Sequence[IncidentRow]:
-        """Open and recent incidents of at least notice."""
+        """Open and recent incidents of at least notice, and what history left in a bad state."""
         return await self._state.read(self._incidents, self._state.reader)
 
     async def incident(self, incident: str) -> IncidentDetail | None:
@@ -66,17 +65,18 @@ class StatusView:
         return sorted(rows, key=lambda r: (-r.incidents, math.inf if r.age_s is None else r.age_s))
 
     def _incidents(self, reader: Reader) -> list[IncidentRow]:
-        return [_row(reader, i) for i in reader.incidents() if i.severity > Severity.RECORD]
+        return [_row(reader, i) for i in reader.incidents() if i.severity > Severity.RECORD or _left_bad(i)]
 
     def _incident(self, reader: Reader, incident_id: str) -> IncidentDetail | None:
         incident = reader.incident(incident_id)
         if incident is None:
             return None
-        chart = draw_chart(reader, incident)
+        answers = accounts(reader, incident)
+        chart = draw_chart(reader, incident, answers)
         return IncidentDetail(
             row=_row(reader, incident),
-            facts=facts(incident, last_said(reader, incident)),
-            hypothesis=explanation(reader, incident),
+            facts=facts(incident, moves(answers), last_said(reader, incident)),
+            hypothesis=explanation(reader, incident, answers),
             notes=reader.notes(incident.id),
             chart=chart is not None,
             chart_alt=chart[1] if chart else "",
@@ -84,19 +84,36 @@ class StatusView:
 
     def _chart(self, reader: Reader, incident_id: str) -> bytes | None:
         incident = reader.incident(incident_id)
-        chart = None if incident is None else draw_chart(reader, incident)
+        chart = None if incident is None else draw_chart(reader, incident, accounts(reader, incident))
         return chart[0] if chart else None
 
 
+def _left_bad(incident: Incident) -> bool:
+    """Whether it would have been told, had it happened under our eyes, and is not over."""
+    return incident.state is not Life.RESOLVED and incident.withheld > incident.severity
+
+
+def _why(incident: Incident) -> str:
+    """How it ended, or why nobody was told."""
+    if incident.state is Life.RESOLVED:
+        return ending(incident)
+    if incident.severity is Severity.RECORD:
+        since = place(incident.first_step, incident.first_row)
+        return f"not over since {since}; {UNTOLD.get(incident.reason, 'nobody was paged')}"
+    return ""
+
+
 def _row(reader: Reader, incident: Incident) -> IncidentRow:
-    hypothesis = explanation(reader, incident)
+    answers = accounts(reader, incident)
+    hypothesis = explanation(reader, incident, answers)
     return IncidentRow(
         id=incident.id,
         run=incident.run,
         kind=incident.kind.value,
-        state=incident.state.value,
+        state="history" if incident.severity is Severity.RECORD else standing(incident),
+        why=_why(incident),
         severity=incident.severity.name.lower(),
-        headline=headline(incident),
+        headline=headline(incident, moves(answers)),
         hypothesis=f"{hypothesis.cause.replace('_', ' ')} ({hypothesis.author})" if hypothesis else "",
         opened_t=incident.opened_t,
         updated_t=incident.updated_t,

@@ -197,7 +197,7 @@ class Store:
         finding = json.dumps(asdict(transition.finding)) if transition.finding else None
         db.execute(
             "INSERT OR REPLACE INTO transitions VALUES (?, ?, ?, ?, ?, ?)",
-            (i.id, i.revision, i.episode, i.updated_t, transition.reason.value, finding),
+            (i.id, i.revision, i.episode, i.updated_t, i.reason.value, finding),
         )
 
     def put_snapshots(self, db: sqlite3.Connection, snapshots: Iterable[Snapshot], seq: int) -> None:

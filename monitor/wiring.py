@@ -21,7 +21,7 @@ from detectors import Suite
 from monitor import control, notify, sources
 from monitor.account import Account
 from monitor.config import Config
-from monitor.desk import Desk
+from monitor.deliveries import Deliveries
 from monitor.engine import Engine, EngineSettings
 from monitor.explain import Explainer, Patience
 from monitor.frame import Batch, Source
@@ -38,7 +38,7 @@ from monitor.status import StatusView
 from monitor.store import Store, StoreError
 from monitor.verbs import verbs
 from monitor.web.app import metrics_app, serve, status_app
-from monitor.web.view import Health
+from monitor.web.view import Readiness
 
 log = logging.getLogger(__name__)
 
@@ -208,8 +208,10 @@ async def _services(
     command = "runwarden incidents" + ("" if usual else f" --state-dir {shlex.quote(str(config.state_dir))}")
     charts = config.state_dir / "charts"
     charts.mkdir(mode=0o700, exist_ok=True)
-    desk = Desk(state, metrics, charts, lambda i: f"{base[0]}/incidents/{i}" if base else "", time.time, command)
-    workers = [Worker(sink, desk, time.time) for sink in outlets]
+    deliveries = Deliveries(
+        state, metrics, charts, lambda i: f"{base[0]}/incidents/{i}" if base else "", time.time, command
+    )
+    workers = [Worker(sink, deliveries, time.time) for sink in outlets]
     retention = Retention(days=config.store.retain_days, max_gib=config.store.max_gib)
     daemon = Daemon(
         state=state,
@@ -245,10 +247,10 @@ async def _services(
         state.close()
 
 
-def _ready(daemon: Daemon) -> Health:
+def _ready(daemon: Daemon) -> Readiness:
     h = daemon.health
     reasons = [f"source {name}: {why}" for name, why in h.trouble.items()]
     reasons += [f"source {name}: not read yet" for name in daemon.source_names if name not in h.heard]
     if h.store:
         reasons.append(f"store: {h.store}")
-    return Health(ready=not reasons, reasons=tuple(reasons))
+    return Readiness(ready=not reasons, reasons=tuple(reasons))

@@ -124,6 +124,8 @@ PREDICTED = "If so, we will see"
 def _hypothesis(view: HypothesisView) -> list[Section]:
     cause = clean(view.cause, LABEL * 2).replace("_", " ")
     stated = [Line(text=clean(view.summary, SUMMARY))] if view.summary else []
+    if view.fallen:
+        stated.insert(0, Line(mark=_OUTCOMES["refuted"], label="refuted", text=clean(view.fallen, SUMMARY)))
     claims = [
         Line(
             mark=_VERDICTS.get(c.verdict, "?"),

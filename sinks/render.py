@@ -44,10 +44,16 @@ def terminal(message: Message, *, width: int = WIDTH, colour: bool = False) -> s
 
 
 def edited(
-    message: Message, changed: Sequence[str], notes: Sequence[str], *, width: int = WIDTH, colour: bool = False
+    message: Message,
+    changed: Sequence[str],
+    notes: Sequence[str],
+    *,
+    what: str = "edited",
+    width: int = WIDTH,
+    colour: bool = False,
 ) -> str:
     """What is new since the message was last shown: `changed` names parts as `digests` does, `notes` are clean."""
-    first, *more = wrap(f"~ edited: {message.headline}", width - 1)
+    first, *more = wrap(f"~ {what}: {message.headline}", width - 1)
     lines = [_paint(first + ("…" if more else ""), "1" if colour else "")]
     for section in message.sections:
         news = [

@@ -1,9 +1,11 @@
-"""Pages in Slack: one message per incident edited in place, notes in its thread, the chart uploaded once.
+"""Pages in Slack: one message per incident edited in place with its chart, notes in its thread.
 
 Slack has no idempotency key, so every message carries its thread id (a note its note id) as metadata, and where a
 delivery was begun but its result is not known (`Receipt.intent`) the sink looks for it before it posts. Order: text,
-notes, then the picture, which may fail without harm. Bounds: `timeout_s` for text and notes together, again for the
-picture; REPLIES notes per delivery, the older ones being counted in the thread and left to `runwarden incidents show`.
+notes, then the picture, which may fail without harm. A picture is a file that is shown by the message alone, so one
+that was uploaded in vain is seen by nobody; it is replaced when it shows something new (`Page.chart_of`). Bounds:
+`timeout_s` for text and notes together, again for the picture; REPLIES notes per delivery, the older ones being counted
+in the thread and left to `runwarden incidents show`; WAITS tries until Slack is ready to show a picture.
 """
 
 from __future__ import annotations
@@ -29,9 +31,11 @@ from sinks.untrusted import clean
 
 PUBLIC = "https://slack.com/api/"
 REPLIES = 20
+WAITS = 6
 PAGE_EVENT, NOTE_EVENT = "runwarden_page", "runwarden_note"
 _SCOPES = ({"chat:write"}, {"files:write"}, {"channels:history", "groups:history"})  # of each set one is needed
 _GONE = frozenset({"message_not_found", "cant_update_message"})  # deleted, or found but not ours: say it anew
+_NOT_READY = "uploaded, not yet in the message"
 _CLOSED = frozenset({"edit_window_closed"})  # the workspace forbids edits: the thread has to do
 
 
@@ -54,7 +58,9 @@ def create(params: Params) -> SlackSink:
 
 @dataclass(slots=True)
 class _Progress:
-    """What is known to be at Slack so far. data: channel, ts, shown, file, chart, …; notes: ids said.
+    """What is known to be at Slack so far. data: channel, ts, shown, chart, …; notes: ids said.
+
+    file: the newest picture; chart_of: what it shows; drawn: the one that the message shows; waits: for the newest.
 
     unsure: something may be there that data and notes do not know of, so look before posting.
     """
@@ -87,7 +93,6 @@ class SlackSink:
         if prior is not None:
             done = _Progress(dict(prior.data), list(prior.notes), unsure=prior.intent)
         before = done.receipt(self.name)
-        begun = done.unsure  # an earlier try may have got as far as the picture
         try:
             async with asyncio.timeout(self._timeout_s):
                 await self._show(page, done)
@@ -97,8 +102,11 @@ class SlackSink:
             raise self._failed(error, before, done) from None
         except CallError as error:
             raise self._failed(error, before, done) from None
-        if page.chart_png is not None and "file" not in done.data:
-            await self._draw(page, page.chart_png, done, look=begun or "chart" in done.data)
+        if page.chart_png is not None and done.data.get("chart_of") != page.chart_of:
+            await self._draw(page, page.chart_png, done)
+        if done.data.get("chart") == _NOT_READY and int(done.data.get("waits", "0")) < WAITS:
+            done.data["waits"] = str(int(done.data.get("waits", "0")) + 1)
+            raise TransientError("slack: the picture is not ready to be shown", receipt=done.receipt(self.name))
         return done.receipt(self.name)
 
     async def check(self) -> list[str]:
@@ -142,16 +150,16 @@ class SlackSink:
 
     async def _edit(self, page: Page, done: _Progress) -> bool:
         """Make the message say what the page says; False if there is no message to edit any more."""
-        pictures = [done.data["file"], ""] if "file" in done.data else [""]
-        for file in pictures:
+        newest = done.data.get("file", "")
+        for file in dict.fromkeys((newest, done.data.get("drawn", ""), "")):
             text = _say(page, file)
             if done.data.get("shown") == _digest(text):
-                return True
+                break
             try:
                 await self._api.edit(done.data["channel"], done.data["ts"], text)
             except CallError as error:
                 if file and error.code == "invalid_blocks":  # Slack still works on the file: the text goes first
-                    done.data["chart"] = "uploaded, not yet in the message"
+                    done.data["chart"] = _NOT_READY
                     continue
                 if error.code in _CLOSED:
                     done.data["edit"] = f"refused: {error.code}"
@@ -161,8 +169,10 @@ class SlackSink:
                 raise
             done.data["shown"] = _digest(text)
             if file:
+                done.data["drawn"] = file
+            if file and file == newest:
                 done.data["chart"] = "shown"
-            return True
+            break
         return True
 
     async def _adopt(self, page: Page, done: _Progress) -> None:
@@ -193,20 +203,13 @@ class SlackSink:
             done.notes += [*skipped, note.id]
             skipped = []
 
-    async def _draw(self, page: Page, png: bytes, done: _Progress, *, look: bool) -> None:
-        """Upload the chart once per thread and show it in the message; a failure is remembered, not raised."""
-        channel, ts = done.data["channel"], done.data["ts"]
+    async def _draw(self, page: Page, png: bytes, done: _Progress) -> None:
+        """Upload the chart and let the message show it, not an older one; a failure is remembered, not raised."""
         name = f"runwarden-{hashlib.sha256(page.thread.encode()).hexdigest()[:12]}.png"
         try:
             async with asyncio.timeout(self._timeout_s):
-                if look:  # tried before: it may have arrived all the same
-                    async for message in self._look(done, channel, ts):
-                        for file in message.get("files", []):
-                            if file.get("name") == name:
-                                done.data["file"] = str(file["id"])
-                if "file" not in done.data:
-                    done.data["file"] = await self._api.upload(png, name, _alt(page), channel=channel, thread=ts)
-                done.data["chart"] = "uploaded"
+                file = await self._api.upload(png, name, _alt(page))
+                done.data |= {"file": file, "chart_of": page.chart_of, "chart": "uploaded", "waits": "0"}
                 await self._edit(page, done)
         except TimeoutError:
             done.data["chart"] = "failed: no answer in time"

@@ -78,11 +78,9 @@ class SlackApi:
         """Replace what a message says."""
         await ask("chat.update", self._opened().chat_update(channel=channel, ts=ts, **text.arguments()))
 
-    async def upload(self, png: bytes, name: str, alt: str, *, channel: str, thread: str) -> str:
-        """Put a picture into a thread; its file id."""
-        call = self._opened().files_upload_v2(
-            channel=channel, thread_ts=thread, filename=name, content=png, title=name, alt_txt=alt
-        )
+    async def upload(self, png: bytes, name: str, alt: str) -> str:
+        """Keep a picture as a file of the app's own, to be shown by a block and nowhere else; its file id."""
+        call = self._opened().files_upload_v2(filename=name, content=png, title=name, alt_txt=alt)
         answer = await ask("files.upload", call)
         return str(answer["files"][0]["id"])
 

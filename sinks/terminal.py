@@ -64,10 +64,12 @@ class TerminalSink:
         if not changed and not notes:
             return ""
         message = compose(page)
-        if any(part in changed for part in _NEWS):
+        acknowledged = page.state == "acknowledged" and "marker" in changed
+        if any(part in changed for part in _NEWS if part != "marker" or not acknowledged):
             whole = terminal(message, width=self._width, colour=self._colour)
             return whole + noted(notes, width=self._width) + "\n"
-        return edited(message, changed, notes, width=self._width, colour=self._colour) + "\n"
+        what = "acknowledged" if acknowledged else "edited"  # whoever did it was here: no second page for it
+        return edited(message, changed, notes, what=what, width=self._width, colour=self._colour) + "\n"
 
     def _print(self, text: str) -> None:
         encoding = self._stream.encoding or "utf-8"

@@ -24,7 +24,7 @@ from typing import Any
 from blockkit import picture, render
 from doubles.slack import CHANNEL, TOKEN, SlackDouble
 
-from monitor.incident import Incident, State
+from monitor.incident import Incident, Life
 from monitor.reader import Reader
 
 HOME = Path(__file__).parent
@@ -125,14 +125,14 @@ def _drawn(double: SlackDouble) -> bool:
 
 def _said(reader: Reader) -> bool:
     """Explained, and all of it delivered."""
-    return all(reader.answer(i.id, i.episode) for i in _paged(reader)) and not reader.deliveries()
+    return all(reader.answers(i.id, i.episode) for i in _paged(reader)) and not reader.deliveries()
 
 
 def _settled(reader: Reader) -> bool:
     """Resolved, every prediction judged, everything delivered."""
     paged = _paged(reader)
     judged = all(outcome != "open" for i in paged for _, _, outcome, _ in reader.predictions(i.id))
-    return judged and _said(reader) and all(i.state is State.RESOLVED for i in paged)
+    return judged and _said(reader) and all(i.state is Life.RESOLVED for i in paged)
 
 
 def main() -> None:

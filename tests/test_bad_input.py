@@ -483,7 +483,7 @@ for _ in range(3):
 assert content(folder) == before, "something of a failed commit stayed"
 resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
 step = ledger.process(b)
-print(said, [t.reason.value for t in step.transitions], len(content(folder)["incidents"]))
+print(said, [t.incident.reason.value for t in step.transitions], len(content(folder)["incidents"]))
 """
 
 

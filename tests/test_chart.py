@@ -15,13 +15,13 @@ from PIL import Image
 
 from detectors.types import Kind, Role, Severity
 from monitor.chart import PANELS, SCALE, alt_text, draw, pick
-from monitor.incident import Incident, Reason, State
+from monitor.incident import Incident, Life, Reason
 from monitor.scale import Axis, short, thin, ticks, value_axis
 from monitor.window import Series, Window
 
 INCIDENT = Incident(
     id="7c1f09aa", run="llama-7b/seed3", attempt=1, episode=1, revision=1, kind=Kind.LOSS_SPIKE, metric="loss",
-    role=Role.LOSS, metrics=("loss",), severity=Severity.PAGE, withheld=Severity.PAGE, state=State.OPEN,
+    role=Role.LOSS, metrics=("loss",), severity=Severity.PAGE, withheld=Severity.PAGE, state=Life.OPEN,
     reason=Reason.OPENED, opened_t=1.7e9, updated_t=1.7e9, resolved_t=math.nan, first_row=4118, first_step=4118,
     detected_row=4118, detected_step=4118, paged_row=4121, paged_step=4121, last_row=4150, last_step=4150,
     observed=9.7, expected=2.3, score=41.0, unit="sigma", direction="up", late=False, findings=(), open=("loss",),
@@ -70,9 +70,9 @@ def colours(image: Image.Image) -> set[tuple[int, int, int]]:
 
 
 def test_the_metric_that_opened_the_incident_comes_first_and_four_are_enough() -> None:
-    assert [s.metric for s in pick(FOUR, INCIDENT)] == ["loss", "grad_norm", "step_time", "data_time"]
+    assert [s.metric for s in pick(FOUR, INCIDENT)] == ["loss", "grad_norm", "lr", "step_time"]
     opened_by_data = replace(INCIDENT, metric="data_time")
-    assert [s.metric for s in pick(FOUR, opened_by_data)] == ["data_time", "loss", "grad_norm", "step_time"]
+    assert [s.metric for s in pick(FOUR, opened_by_data)] == ["data_time", "step_time", "loss", "grad_norm"]
     assert len(pick(FOUR, INCIDENT)) == PANELS
 
 

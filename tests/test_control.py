@@ -19,7 +19,7 @@ from test_ledger import opened
 from monitor import control
 from monitor.control import MAX_BODY_BYTES, ControlError, ask
 from monitor.errors import PermanentError
-from monitor.incident import State as Life
+from monitor.incident import Life
 from monitor.page import Page, Receipt
 from monitor.reader import Reader
 from monitor.state import State

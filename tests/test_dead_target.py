@@ -12,7 +12,7 @@ from doubles.remote_write import series
 
 from detectors.types import Kind
 from monitor.config import load
-from monitor.desk import last_said
+from monitor.exhibits import last_said
 from monitor.pages import facts
 from monitor.reader import Reader
 from monitor.sources.hosts import Hosts
@@ -44,7 +44,7 @@ class Watch:
         reader = Reader(self.config.state_dir / "state.db")
         try:
             return [
-                (i.kind, [text for label, text in facts(i, last_said(reader, i)) if label == "Last said"])
+                (i.kind, [text for label, text in facts(i, {}, last_said(reader, i)) if label == "Last said"])
                 for i in reader.incidents()
             ]
         finally:

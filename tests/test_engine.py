@@ -16,7 +16,7 @@ from detectors import Suite
 from detectors.types import Finding, Kind, Origin, Role, Severity
 from monitor.engine import Engine, EngineSettings, Step
 from monitor.frame import Batch, Frame, RunFacts, Status
-from monitor.incident import Incident, Reason, State
+from monitor.incident import Incident, Life, Reason
 from monitor.incidents import Book, Transition
 
 ROWS = 700
@@ -108,7 +108,7 @@ def test_dump_and_load_at_any_point_changes_nothing(cuts, data):
             blob, incidents = core.dump("r"), core.open_incidents()
             known = [t.incident for s in steps for t in s.transitions]
             newest: dict[str, Incident] = {i.id: i for i in known}
-            assert {i.id for i in incidents} == {i.id for i in newest.values() if i.state is not State.RESOLVED}
+            assert {i.id for i in incidents} == {i.id for i in newest.values() if i.state is not Life.RESOLVED}
             book = Book()
             book.restore(sorted(newest.values(), key=lambda i: i.updated_t))
             core = Engine(Suite(), book, EngineSettings())
@@ -193,7 +193,7 @@ def test_a_folder_with_a_year_of_old_logs_pages_nobody_and_falls_silent_nowhere(
     steps += [core.step(batch(t_recv=1e9 + t)) for t in (1.0, 60.0, 3600.0, 7 * DAY)]
     assert pages(steps) == []
     assert all(t.incident.severity is Severity.RECORD for t in transitions(steps))
-    assert any(t.reason is Reason.HISTORY for t in transitions(steps))
+    assert any(t.incident.reason is Reason.HISTORY for t in transitions(steps))
 
 
 @pytest.mark.parametrize(
@@ -222,7 +222,7 @@ def test_a_run_that_was_nan_in_history_and_is_alive_pages_because_it_persists():
     core = engine()
     steps = [core.step(batch(old(0.01), t_recv=1e9)), core.step(batch(alive(), t_recv=1e9 + 5))]
     assert pages(steps[:1]) == []
-    (paged,) = [t for t in pages(steps) if t.reason is Reason.PERSISTS]
+    (paged,) = [t for t in pages(steps) if t.incident.reason is Reason.PERSISTS]
     assert paged.incident.kind is Kind.NONFINITE
     assert paged.incident.first_row == 300
 
@@ -234,7 +234,7 @@ def test_whether_a_trouble_of_history_pages_does_not_depend_on_how_the_live_rows
     told = []
     for points in ({400}, {400, *cuts}):
         steps = run_all(engine(), split(frames, points, t_recv=1e9 + 20))
-        told.append([(t.reason, t.incident.severity, t.incident.paged_row) for t in transitions(steps)])
+        told.append([(t.incident.reason, t.incident.severity, t.incident.paged_row) for t in transitions(steps)])
     assert told[0] == told[1]
 
 
@@ -263,7 +263,7 @@ def test_a_run_that_stops_growing_is_silent_once_and_speaks_again():
     assert [x.incident.kind for x in transitions(steps)] == [Kind.SILENCE]
     more = frame({"loss": falling(3, start=200)}, first_row=200, t=t + 1300 + np.arange(3))
     (ended,) = core.step(batch(more)).transitions
-    assert (ended.incident.state, ended.reason) == (State.RESOLVED, Reason.RECOVERED)
+    assert (ended.incident.state, ended.incident.reason) == (Life.RESOLVED, Reason.RECOVERED)
 
 
 def test_a_source_that_fails_for_a_minute_is_lost_once_and_resolves():
@@ -280,7 +280,7 @@ def test_a_source_that_fails_for_a_minute_is_lost_once_and_resolves():
     assert transitions(steps[:13])  # 60 s
     more = frame({"loss": falling(3, start=200)}, first_row=200, t=t + 600 + np.arange(3))
     (back,) = core.step(batch(more)).transitions
-    assert (back.incident.kind, back.incident.state) == (Kind.SOURCE_LOST, State.RESOLVED)
+    assert (back.incident.kind, back.incident.state) == (Kind.SOURCE_LOST, Life.RESOLVED)
 
 
 def test_a_source_that_fails_briefly_is_not_lost():
@@ -391,7 +391,7 @@ def test_a_run_with_an_open_page_is_not_forgotten_without_a_word():
     later = core.step(batch(frame({"loss": falling(5)}, run="new"), t_recv=1e9 + 9))
     (opened,) = {t.incident.id for t in paged.transitions}
     still = {i.id for i in core.open_incidents()}
-    ended = {t.incident.id for t in later.transitions if t.incident.state is State.RESOLVED}
+    ended = {t.incident.id for t in later.transitions if t.incident.state is Life.RESOLVED}
     assert opened in still | ended
 
 
@@ -416,7 +416,7 @@ def test_the_findings_of_a_batch_stand_in_row_order():
 def test_a_metric_of_nan_alone_pages_once():
     steps = run_all(engine(), split([frame({"loss": np.full(500, np.nan)})], range(1, 500), t_recv=1e9 + 500))
     assert len({t.incident.id for t in pages(steps)}) == 1
-    assert pages(steps)[0].reason is Reason.OPENED
+    assert pages(steps)[0].incident.reason is Reason.OPENED
     assert len(pages(steps)) <= 2
 
 

@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 
 from detectors.types import Kind, Role
 from monitor.analysis.hypothesis import Cause
-from monitor.evidence import MAX_ALIASES, MAX_CHARS, build, numbering
+from monitor.evidence import MAX_CHARS, build
 from monitor.frame import LogLine
+from monitor.naming import MAX_ALIASES, numbering
 from monitor.redaction import MAX_CHARS as MAX_LINE
 from monitor.redaction import redact
 from monitor.window import Window
@@ -211,3 +212,24 @@ def test_an_incident_without_a_metric_and_a_short_window_still_have_evidence(row
     evidence = build(about, window(values))
     assert evidence.items[0].title == "silence: R1 around the event"
     assert "no metric opened this incident" in evidence.text()
+
+
+def test_a_metric_that_a_detector_named_is_never_among_what_did_not_move():
+    about, seen = world(Cause.BAD_BATCH)
+    quiet = finding(ONSET, kind=Kind.GRAD_BLOWUP, metric="train/step_time", role=Role.STEP_TIME, first_row=ONSET)
+    about = replace(about, findings=(*about.findings, quiet), metrics=("train/loss", "train/step_time"))
+    evidence = build(about, seen)
+    assert "grad_blowup on step_time" in body(evidence, about, seen, "onsets")
+    assert "step_time" not in body(evidence, about, seen, "still")
+
+
+@pytest.mark.parametrize("cause", FAULTS)
+def test_every_metric_either_moved_or_stood_still(cause):
+    about, seen = world(cause)
+    evidence = build(about, seen)
+    onsets, still = body(evidence, about, seen, "onsets"), body(evidence, about, seen, "still")
+    names = [s.role.value for s in seen.series]
+    rising = {n for n in names if f" on {n}," in onsets or f": {n} left" in onsets}
+    quiet = {n for n in names if f"{n} stayed" in still}
+    assert rising | quiet == set(names)
+    assert not rising & quiet

@@ -18,10 +18,10 @@ from test_ledger import opened
 
 from detectors.types import Severity
 from monitor.analysis.hypothesis import Answer, Cause, Hypothesis, Prediction, RankedCause, Relation
-from monitor.desk import explanation
 from monitor.engine import Step
 from monitor.errors import PermanentError, TransientError
 from monitor.evidence import Evidence
+from monitor.exhibits import explanation
 from monitor.explain import Explainer, Patience
 from monitor.incident import Incident
 from monitor.ledger import Ledger
@@ -216,22 +216,6 @@ def test_a_model_that_takes_too_long_is_given_up(tmp_path):
     play(tmp_path, analyst, body, hold_s=0.001, timeout_s=0.01)
 
 
-def test_an_incident_is_analysed_once_however_often_it_changes(tmp_path):
-    analyst = FakeAnalyst()
-    analyst.go.set()
-
-    async def body(w: World) -> None:
-        await w.page()
-        await w.explainer.drain()
-        step = await w.feed({"loss": [np.nan] * 3, "grad_norm": [np.nan] * 3}, 300)
-        assert step.touched
-        await w.feed({"loss": falling(20, start=303)}, 303)
-        await w.explainer.drain()
-        assert len(analyst.asked) == 1
-
-    play(tmp_path, analyst, body)
-
-
 def test_an_answer_may_not_change_severity_or_route(tmp_path):
     analyst = FakeAnalyst()
     analyst.go.set()
@@ -294,7 +278,7 @@ def resumed(folder: Path, analyst: FakeAnalyst | None) -> HypothesisView:
     views: list[HypothesisView] = []
 
     async def body(w: World) -> None:
-        w.explainer.resume(await w.state.read(w.state.reader.unexplained))
+        w.explainer.resume(await w.state.read(w.state.reader.open_pages))
         await w.explainer.drain()
         (incident,) = w.ledger.engine.open_incidents()
         views.append(await w.view(incident))
@@ -359,7 +343,7 @@ def test_an_answer_is_stored_as_plain_json(tmp_path):
     async def body(w: World) -> None:
         incident = await w.page()
         await w.explainer.drain()
-        body_ = await w.state.read(w.state.reader.answer, incident.id, 1)
+        (body_, _), *_ = await w.state.read(w.state.reader.answers, incident.id, 1)
         assert json.loads(body_)["author"] == MODEL
 
     play(tmp_path, analyst, body)

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from detectors.types import Kind, Phase, Role, Severity
-from monitor.incident import Reason, State
+from monitor.incident import Life, Reason
 from monitor.incidents import Book, Limit
 
 PAGES = Limit()
@@ -23,14 +23,20 @@ def ends(row, **changes):
 def test_a_finding_opens_an_incident_with_its_rows():
     change = Book().apply(finding(20, first_row=18), PAGES, 0.0)
     i = change.incident
-    assert (change.reason, i.state, i.first_row, i.detected_row, i.paged_row) == (Reason.OPENED, State.OPEN, 18, 20, 20)
+    assert (i.reason, i.state, i.first_row, i.detected_row, i.paged_row) == (
+        Reason.OPENED,
+        Life.OPEN,
+        18,
+        20,
+        20,
+    )
 
 
 def test_a_notice_has_no_paged_row_until_it_grows():
     book = Book()
     first = book.apply(finding(20, severity=Severity.NOTICE), PAGES, 0.0).incident
     second = book.apply(finding(25, phase=Phase.GROWS), PAGES, 0.0)
-    assert (first.paged_row, second.reason) == (-1, Reason.ESCALATED)
+    assert (first.paged_row, second.incident.reason) == (-1, Reason.ESCALATED)
     assert (second.incident.detected_row, second.incident.paged_row) == (20, 25)
 
 
@@ -38,7 +44,7 @@ def test_findings_of_one_cause_join_and_keep_the_opening_metric():
     book = Book()
     book.apply(finding(20), PAGES, 0.0)
     joined = book.apply(finding(22, **GRAD), PAGES, 0.0)
-    assert joined.reason is Reason.JOINED
+    assert joined.incident.reason is Reason.JOINED
     assert (joined.incident.metric, joined.incident.metrics) == ("loss", ("loss", "grad_norm"))
 
 
@@ -62,8 +68,8 @@ def test_it_resolves_when_the_last_condition_ends():
     book.apply(finding(21, **GRAD), PAGES, 0.0)
     first = book.apply(ends(30), PAGES, 0.0)
     second = book.apply(ends(31, **GRAD), PAGES, 0.0)
-    assert (first.incident.state, second.incident.state) == (State.OPEN, State.RESOLVED)
-    assert (second.reason, second.incident.resolved_t) == (Reason.RECOVERED, 1031.0)
+    assert (first.incident.state, second.incident.state) == (Life.OPEN, Life.RESOLVED)
+    assert (second.incident.reason, second.incident.resolved_t) == (Reason.RECOVERED, 1031.0)
 
 
 def test_a_relapse_reopens_the_same_incident_as_its_next_episode():
@@ -71,7 +77,7 @@ def test_a_relapse_reopens_the_same_incident_as_its_next_episode():
     first = book.apply(finding(20), PAGES, 0.0).incident
     book.apply(ends(30), PAGES, 0.0)
     again = book.apply(finding(100), PAGES, 0.0)
-    assert (again.reason, again.incident.id, again.incident.episode) == (Reason.RELAPSED, first.id, 2)
+    assert (again.incident.reason, again.incident.id, again.incident.episode) == (Reason.RELAPSED, first.id, 2)
     assert again.incident.first_row == 100
 
 
@@ -87,7 +93,7 @@ def test_history_withholds_the_page_until_the_run_is_seen_alive():
     quiet = book.apply(finding(20), Limit(ceiling=Severity.RECORD, reason=Reason.HISTORY), 0.0).incident
     lifted = book.lift("r", 40, 40, 5.0)
     assert (quiet.severity, quiet.reason) == (Severity.RECORD, Reason.HISTORY)
-    assert [(c.reason, c.incident.severity, c.incident.paged_row) for c in lifted] == [
+    assert [(c.incident.reason, c.incident.severity, c.incident.paged_row) for c in lifted] == [
         (Reason.PERSISTS, Severity.PAGE, 40)
     ]
 
@@ -97,7 +103,7 @@ def test_a_lasting_gradient_rise_pages_only_beside_the_loss():
     alone = book.apply(finding(20, severity=Severity.NOTICE, **GRAD), PAGES, 0.0)
     both = book.apply(finding(24, severity=Severity.NOTICE, reason="outlier"), PAGES, 0.0)
     assert alone.incident.severity is Severity.NOTICE
-    assert (both.reason, both.incident.severity) == (Reason.CORROBORATED, Severity.PAGE)
+    assert (both.incident.reason, both.incident.severity) == (Reason.CORROBORATED, Severity.PAGE)
 
 
 def test_one_step_outliers_in_both_never_page():
@@ -113,7 +119,7 @@ def test_a_component_loss_joins_but_never_opens_or_holds():
     assert book.apply(finding(20, **part), PAGES, 0.0) is None
     book.apply(finding(21), PAGES, 0.0)
     book.apply(finding(22, **part), PAGES, 0.0)
-    assert book.apply(ends(30), PAGES, 0.0).incident.state is State.RESOLVED
+    assert book.apply(ends(30), PAGES, 0.0).incident.state is Life.RESOLVED
 
 
 def test_said_again_after_a_restart_changes_nothing():
@@ -128,7 +134,7 @@ def test_said_again_after_a_restart_changes_nothing():
 def test_a_person_can_acknowledge_and_resolve_once():
     book = Book()
     i = book.apply(finding(20), PAGES, 0.0).incident
-    assert book.acknowledge(i.id, 5.0).incident.state is State.ACKNOWLEDGED
+    assert book.acknowledge(i.id, 5.0).incident.state is Life.ACKNOWLEDGED
     assert book.acknowledge(i.id, 6.0) is None
     assert book.resolve(i.id, 7.0).incident.resolved_t == 7.0
     assert book.resolve(i.id, 8.0) is None
@@ -157,10 +163,10 @@ def test_any_order_of_findings_keeps_the_invariants(said):
         old = before.get(i.id)
         if old is not None:
             assert i.revision == old.revision + 1
-            assert i.episode == old.episode + (change.reason is Reason.RELAPSED)
-            assert i.severity >= old.severity or change.reason is Reason.RELAPSED
-        assert (i.state is State.RESOLVED) == (not i.open)
-        assert math.isfinite(i.resolved_t) == (i.state is State.RESOLVED)
+            assert i.episode == old.episode + (change.incident.reason is Reason.RELAPSED)
+            assert i.severity >= old.severity or change.incident.reason is Reason.RELAPSED
+        assert (i.state is Life.RESOLVED) == (not i.open)
+        assert math.isfinite(i.resolved_t) == (i.state is Life.RESOLVED)
         assert (i.paged_row >= 0) == (i.severity is Severity.PAGE)
         before[i.id] = i
     assert len({i.kind for i in book.open()}) == len(book.open())

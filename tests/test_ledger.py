@@ -20,7 +20,7 @@ from detectors.types import Kind, Origin, Severity
 from monitor.config import Config, default
 from monitor.engine import Engine
 from monitor.frame import Batch, LogLine, RunFacts
-from monitor.incident import State
+from monitor.incident import Life
 from monitor.ledger import SNAPSHOT_ROWS, Ledger
 from monitor.page import Receipt
 from monitor.reader import Reader
@@ -416,7 +416,7 @@ def test_what_a_person_does_survives_a_restart(tmp_path):
     assert not ledger.acknowledge(first.incident.id, NOW)
     ledger.close()
     again = opened(tmp_path)
-    assert [i.state for i in again.engine.open_incidents()] == [State.ACKNOWLEDGED]
+    assert [i.state for i in again.engine.open_incidents()] == [Life.ACKNOWLEDGED]
     assert again.resolve(first.incident.id, NOW)
     assert not again.resolve(first.incident.id, NOW)
     assert not again.resolve("nothing", NOW)

@@ -34,7 +34,7 @@ def delivery(incident: str = "a", **changes: object) -> Delivery:
 
 
 @dataclass
-class FakeDesk:
+class FakeOutbox:
     """Rows in memory; `log` holds what was asked of it, in order."""
 
     rows: dict[str, Delivery]
@@ -95,9 +95,9 @@ class FakeSink:
         pass
 
 
-def parts(*rows: Delivery, now: float = 100.0, **sink: object) -> tuple[Worker, FakeDesk, FakeSink, list[float]]:
-    desk, out, clock = FakeDesk({r.incident: r for r in rows}), FakeSink(**sink), [now]
-    return Worker(out, desk, lambda: clock[0], timeout_s=0.01), desk, out, clock
+def parts(*rows: Delivery, now: float = 100.0, **sink: object) -> tuple[Worker, FakeOutbox, FakeSink, list[float]]:
+    outbox, out, clock = FakeOutbox({r.incident: r for r in rows}), FakeSink(**sink), [now]
+    return Worker(out, outbox, lambda: clock[0], timeout_s=0.01), outbox, out, clock
 
 
 def test_nothing_due_means_to_look_again_in_a_minute():
@@ -106,12 +106,12 @@ def test_nothing_due_means_to_look_again_in_a_minute():
     assert sink.seen == []
 
 
-def test_rows_are_delivered_in_the_order_in_which_the_desk_names_them():
-    worker, desk, sink, _ = parts(delivery("b"), delivery("a"), delivery("c"))
+def test_rows_are_delivered_in_the_order_in_which_the_outbox_names_them():
+    worker, outbox, sink, _ = parts(delivery("b"), delivery("a"), delivery("c"))
     assert asyncio.run(worker.round()) == 0.0
     assert [p for p, _ in sink.seen] == ["b.1", "a.1", "c.1"]
     assert asyncio.run(worker.round()) == 60.0
-    assert all(r.delivered == r.wanted for r in desk.rows.values())
+    assert all(r.delivered == r.wanted for r in outbox.rows.values())
 
 
 def test_a_held_page_waits_for_exactly_the_rest_of_its_hold():
@@ -130,17 +130,17 @@ def test_a_held_page_does_not_hold_up_another_one():
 
 
 def test_a_failing_page_does_not_hold_up_another_one():
-    worker, desk, sink, _ = parts(delivery("bad"), delivery("good"), script=[TransientError("no")])
+    worker, outbox, sink, _ = parts(delivery("bad"), delivery("good"), script=[TransientError("no")])
     asyncio.run(worker.round())
     assert [p for p, _ in sink.seen] == ["bad.1", "good.1"]
-    assert desk.rows["good"].delivered == 1
+    assert outbox.rows["good"].delivered == 1
 
 
 def test_the_intent_is_noted_before_anything_leaves():
-    worker, desk, sink, _ = parts(delivery())
-    sink.meanwhile = lambda: desk.log.append(("sent", "a"))
+    worker, outbox, sink, _ = parts(delivery())
+    sink.meanwhile = lambda: outbox.log.append(("sent", "a"))
     asyncio.run(worker.round())
-    assert desk.log == [("page", "a"), ("begun", "a"), ("sent", "a"), ("done", "a")]
+    assert outbox.log == [("page", "a"), ("begun", "a"), ("sent", "a"), ("done", "a")]
 
 
 def test_a_prior_receipt_is_handed_to_the_sink_as_it_was_stored():
@@ -152,84 +152,84 @@ def test_a_prior_receipt_is_handed_to_the_sink_as_it_was_stored():
 
 @pytest.mark.parametrize("tries", [0, 1, 5, 8, 9, 40, 2000])
 def test_retries_back_off_twofold_with_jitter_up_to_five_minutes(tries):
-    worker, desk, _, _ = parts(delivery(tries=tries), script=[TransientError("down")])
+    worker, outbox, _, _ = parts(delivery(tries=tries), script=[TransientError("down")])
     wait = asyncio.run(worker.round())
     least = min(RETRY_MOST_S, 2.0 ** min(tries, 60))
-    assert desk.rows["a"].due_t - 100.0 == pytest.approx(least * 1.125, rel=0.1112)
-    assert wait == pytest.approx(min(60.0, desk.rows["a"].due_t - 100.0))
-    assert desk.rows["a"].error == "down"
+    assert outbox.rows["a"].due_t - 100.0 == pytest.approx(least * 1.125, rel=0.1112)
+    assert wait == pytest.approx(min(60.0, outbox.rows["a"].due_t - 100.0))
+    assert outbox.rows["a"].error == "down"
 
 
 def test_retry_after_is_obeyed_exactly():
-    worker, desk, _, _ = parts(delivery(), script=[TransientError("429", retry_after_s=17.0)])
+    worker, outbox, _, _ = parts(delivery(), script=[TransientError("429", retry_after_s=17.0)])
     assert asyncio.run(worker.round()) == 17.0
-    assert desk.rows["a"].due_t == 117.0
+    assert outbox.rows["a"].due_t == 117.0
 
 
 def test_a_permanent_error_is_the_last_word_until_something_changes():
-    worker, desk, sink, _ = parts(delivery(), script=[PermanentError("channel_not_found")])
+    worker, outbox, sink, _ = parts(delivery(), script=[PermanentError("channel_not_found")])
     asyncio.run(worker.round())
-    assert (desk.rows["a"].dead, desk.rows["a"].error) == (True, "channel_not_found")
+    assert (outbox.rows["a"].dead, outbox.rows["a"].error) == (True, "channel_not_found")
     asyncio.run(worker.round())
     assert len(sink.seen) == 1
-    desk.rows["a"] = replace(desk.rows["a"], dead=False, wanted=2)
+    outbox.rows["a"] = replace(outbox.rows["a"], dead=False, wanted=2)
     asyncio.run(worker.round())
     assert [p for p, _ in sink.seen] == ["a.1", "a.2"]
 
 
 def test_what_was_achieved_before_a_failure_is_kept_and_used():
     partial = Receipt(sink="double", data={"ts": "3"}, notes=("n1",))
-    worker, desk, sink, clock = parts(delivery(), script=[TransientError("cut", receipt=partial)])
+    worker, outbox, sink, clock = parts(delivery(), script=[TransientError("cut", receipt=partial)])
     asyncio.run(worker.round())
-    assert desk.rows["a"].receipt == partial
+    assert outbox.rows["a"].receipt == partial
     clock[0] += 1000.0
     asyncio.run(worker.round())
     assert sink.seen[1] == ("a.1", partial)
 
 
 def test_a_sink_that_never_answers_is_given_up_and_tried_again():
-    worker, desk, _, _ = parts(delivery(), never=True)
+    worker, outbox, _, _ = parts(delivery(), never=True)
     asyncio.run(worker.round())
-    assert "no answer within" in desk.rows["a"].error
-    assert desk.rows["a"].due_t > 100.0
-    assert desk.rows["a"].receipt == Receipt(sink="double", intent=True)
+    assert "no answer within" in outbox.rows["a"].error
+    assert outbox.rows["a"].due_t > 100.0
+    assert outbox.rows["a"].receipt == Receipt(sink="double", intent=True)
 
 
 def test_a_change_while_delivering_is_delivered_after():
-    worker, desk, sink, _ = parts(delivery())
+    worker, outbox, sink, _ = parts(delivery())
 
     def change() -> None:
         sink.meanwhile = lambda: None
-        desk.rows["a"] = replace(desk.rows["a"], wanted=2)
+        outbox.rows["a"] = replace(outbox.rows["a"], wanted=2)
 
     sink.meanwhile = change
     assert asyncio.run(worker.round()) == 0.0  # look again at once
-    assert desk.rows["a"].delivered == 1
+    assert outbox.rows["a"].delivered == 1
     asyncio.run(worker.round())
     assert [p for p, _ in sink.seen] == ["a.1", "a.2"]
     assert sink.seen[1][1] == Receipt(sink="double", data={"ts": "1"})
 
 
 def test_a_change_while_the_page_is_built_is_not_lost():
-    worker, desk, _, _ = parts(delivery())
+    worker, outbox, _, _ = parts(delivery())
 
     def change() -> None:
-        desk.when_building = lambda: None
-        desk.rows["a"] = replace(desk.rows["a"], wanted=2)
+        outbox.when_building = lambda: None
+        outbox.rows["a"] = replace(outbox.rows["a"], wanted=2)
 
-    desk.when_building = change
+    outbox.when_building = change
     asyncio.run(worker.round())
     asyncio.run(worker.round())
-    assert desk.rows["a"].delivered == 2
+    assert outbox.rows["a"].delivered == 2
 
 
 def test_a_wake_makes_a_sleeping_worker_look():
     async def play() -> list[tuple[str, Receipt | None]]:
-        worker, desk, sink, _ = parts()
+        worker, outbox, sink, _ = parts()
         running = asyncio.create_task(worker.run())
         for _ in range(5):
             await asyncio.sleep(0)
-        desk.rows["a"] = delivery()
+        outbox.rows["a"] = delivery()
         worker.wake.set()
         while not sink.seen:
             await asyncio.sleep(0)
@@ -242,16 +242,16 @@ def test_a_wake_makes_a_sleeping_worker_look():
 
 
 def test_a_delivery_that_is_cut_off_is_not_counted_as_done():
-    async def play() -> FakeDesk:
-        worker, desk, sink, _ = parts(delivery(), never=True)
+    async def play() -> FakeOutbox:
+        worker, outbox, sink, _ = parts(delivery(), never=True)
         running = asyncio.create_task(worker.round())
         while not sink.seen:
             await asyncio.sleep(0)
         running.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await running
-        return desk
+        return outbox
 
-    desk = asyncio.run(play())
-    assert desk.rows["a"].delivered == 0
-    assert desk.rows["a"].receipt == Receipt(sink="double", intent=True)
+    outbox = asyncio.run(play())
+    assert outbox.rows["a"].delivered == 0
+    assert outbox.rows["a"].receipt == Receipt(sink="double", intent=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 from build import finding
@@ -10,6 +11,7 @@ from build import finding
 from detectors.types import Finding, Kind, Phase, Role, Severity
 from monitor.incident import Incident
 from monitor.incidents import Book, Limit, Transition
+from monitor.move import Move
 from monitor.pages import facts, headline, note
 
 
@@ -48,7 +50,7 @@ def test_a_component_of_the_loss_and_another_kind_never_take_the_headline():
 def test_the_facts_say_what_moved_once_more_than_the_headline_does():
     assert [label for label, _ in facts(last(finding(610)))] == ["Since", "Score"]
     said = dict(facts(last(blowup(610), finding(611))))
-    assert said["Moved"] == "grad_norm 1.3 → 14.8 (11.4×), loss 2.3 → 9.7 (4.22×)"
+    assert said["Moved"] == "grad_norm 1.3 → 14.8 (11.4×); loss 2.3 → 9.7 (4.22×)"
 
 
 def test_metrics_beyond_the_first_few_are_counted():
@@ -79,3 +81,44 @@ def test_what_joins_is_said_in_the_thread_with_its_size():
     said = note(told(blowup(610), finding(611))[-1])
     assert said is not None
     assert said.text == "Also: loss spike 2.3 → 9.7 (4.22×) at step 611."
+
+
+def test_an_acknowledgement_stands_on_the_message_and_not_in_the_thread_as_well():
+    book = Book()
+    opened = book.apply(finding(610), Limit(), 0.0)
+    assert opened is not None
+    acknowledged = book.acknowledge(opened.incident.id, 1.0)
+    assert acknowledged is not None
+    assert note(acknowledged) is None
+
+
+WORSE = Move(
+    metric="loss", normal=2.3, onset=9.7, onset_row=610, onset_step=610, worst=20.7, worst_row=640, worst_step=640
+)
+
+
+def test_the_worst_value_so_far_takes_the_headline_with_its_step_and_where_it_began():
+    assert headline(last(finding(610)), {"loss": WORSE}) == "r: loss spike 2.3 → 20.7 (9×) at step 640, since step 610"
+    moved = dict(facts(last(finding(610)), {"loss": WORSE}))["Moved"]
+    assert moved == "loss 2.3 → 20.7 (9×) at step 640, first 9.7 at step 610"
+
+
+def test_a_metric_that_is_lost_after_it_was_worst_is_said_to_be():
+    lost = replace(WORSE, lost=math.nan, lost_row=650, lost_step=650)
+    said = headline(last(finding(610)), {"loss": lost})
+    assert said == "r: loss spike 2.3 → 20.7 (9×) at step 640, since step 610, NaN from step 650 on"
+
+
+def test_a_loss_that_was_never_finite_again_says_where_it_was_lost():
+    lost = replace(WORSE, onset=math.nan, worst=math.nan, worst_row=610, lost=math.nan, lost_row=610, lost_step=610)
+    broken = finding(610, kind=Kind.NONFINITE, observed=math.nan)
+    assert headline(last(broken), {"loss": lost}) == "r: non-finite values, loss is NaN at step 610"
+
+
+@pytest.mark.parametrize(
+    ("reason", "said"), [("recovered", "Resolved: back in its band."), ("rebased", "Closed without recovery: the new")]
+)
+def test_the_thread_tells_a_recovery_from_a_mere_end(reason, said):
+    ended = note(told(finding(610), finding(700, phase=Phase.ENDS, reason=reason))[-1])
+    assert ended is not None
+    assert ended.text.startswith(said)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import math
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import aiohttp
@@ -17,11 +18,11 @@ from monitor.page import Claim, HypothesisView, Note, PredictionView
 from monitor.web.address import is_loopback, parse_address
 from monitor.web.app import metrics_app, serve, status_app
 from monitor.web.render import MAX_ROWS, MAX_TEXT, duration, esc, incident_page, moment, status_page
-from monitor.web.view import Health, IncidentDetail, IncidentRow, RunRow, RunState
+from monitor.web.view import IncidentDetail, IncidentRow, Readiness, RunRow, RunState
 
 EVIL = """<script>alert(1)</script>'"><img src=x onerror=alert(1)>{{7*7}}${7*7}&lt;\u202e\u200b\x00\x1b[2J"""
 PNG = b"\x89PNG\r\n\x1a\n" + b"\0" * 8
-WELL = Health(ready=True)
+WELL = Readiness(ready=True)
 
 
 def row(text: str = "r7: loss 9.7", *, incident: str = "ab12", state: str = "open", resolved: float | None = None):
@@ -108,8 +109,8 @@ def test_the_status_page_shows_runs_and_incidents_and_is_locked_down():
 
 @pytest.mark.parametrize("path", ["/", "/incidents/ab12"])
 def test_no_field_can_bring_markup_of_its_own(path):
-    _, _, body = ask(status_app(Stored(EVIL), lambda: Health(ready=False, reasons=(EVIL,))), path)
-    clean = Seen(ask(status_app(Stored("x"), lambda: Health(ready=False, reasons=("x",))), path)[2].decode())
+    _, _, body = ask(status_app(Stored(EVIL), lambda: Readiness(ready=False, reasons=(EVIL,))), path)
+    clean = Seen(ask(status_app(Stored("x"), lambda: Readiness(ready=False, reasons=("x",))), path)[2].decode())
     seen = Seen(body.decode())
     assert (seen.tags, seen.links, seen.handlers) == (clean.tags, clean.links, set())
     assert "script" not in seen.tags
@@ -200,13 +201,13 @@ def test_metrics_and_health_are_served():
 
 
 def test_not_being_ready_is_not_being_dead():
-    app = metrics_app(Metrics(), lambda: Health(ready=False, reasons=("source files: no batch for 90 s",)))
+    app = metrics_app(Metrics(), lambda: Readiness(ready=False, reasons=("source files: no batch for 90 s",)))
     assert ask(app, "/readyz")[::2] == (503, b"not ready\nsource files: no batch for 90 s\n")
-    assert ask(metrics_app(Metrics(), lambda: Health(ready=False)), "/healthz")[::2] == (200, b"ok\n")
+    assert ask(metrics_app(Metrics(), lambda: Readiness(ready=False)), "/healthz")[::2] == (200, b"ok\n")
 
 
 def test_a_monitor_that_is_not_well_says_so_on_the_page():
-    page = status_page([], [], Health(ready=False, reasons=("no batch for 90 s",)))
+    page = status_page([], [], Readiness(ready=False, reasons=("no batch for 90 s",)))
     assert "The monitor itself is not well." in page
     assert "<li>no batch for 90 s</li>" in page
     assert "not well" not in status_page([], [], WELL)
@@ -217,6 +218,23 @@ def test_resolved_incidents_stand_apart_and_count_as_nothing_open():
     assert "0 open incidents" in page
     assert "Nothing is wrong that we know of." in page
     assert page.index("<h2>Resolved</h2>") < page.index("resolved after 2 h")
+
+
+def test_what_ended_without_recovery_is_never_called_well():
+    ended = replace(row("r7: loss is NaN", state="closed", resolved=1.7e9 + 60), why="the run made room for newer ones")
+    page = status_page([], [ended], WELL)
+    assert "Nothing is wrong" not in page
+    assert "1 ended without recovery" in page
+    assert page.index("<h2>Ended without recovery</h2>") < page.index("r7: loss is NaN")
+    assert "the run made room for newer ones" in page
+    assert "<title>Runwarden</title>" in page
+
+
+def test_a_run_whose_last_loss_is_no_number_is_never_called_well():
+    lost = RunRow(run="r7", state=RunState.FINISHED, loss=math.nan)
+    assert "Nothing is wrong" not in status_page([lost], [], WELL)
+    assert "the last loss of 1 run is not a number" in status_page([lost], [], WELL)
+    assert "Nothing is wrong" in status_page([replace(lost, loss=2.0)], [], WELL)
 
 
 def test_long_lists_and_texts_are_cut_and_say_so():

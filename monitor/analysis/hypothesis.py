@@ -32,6 +32,10 @@ class Cause(StrEnum):
     INSUFFICIENT_EVIDENCE = "insufficient_evidence"
 
 
+ABSTENTIONS = frozenset({Cause.INSUFFICIENT_EVIDENCE, Cause.UNKNOWN})
+"""Answers that name no cause."""
+
+
 class Check(StrEnum):
     """What a claim asks the code to recompute from stored data."""
 
@@ -102,6 +106,11 @@ class Hypothesis(_Value):
     predictions: list[Prediction]
     experiment: Experiment | None
     urgency: str = ""
+
+    @property
+    def candidate(self) -> Cause | None:
+        """The likeliest cause that is one; predictions speak for it."""
+        return next((c.cause for c in self.causes if c.cause not in ABSTENTIONS), None)
 
 
 class Answer(_Value):

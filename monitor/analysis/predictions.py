@@ -43,8 +43,9 @@ class Verdict(StrEnum):
 class Registered(BaseModel):
     """A prediction with everything that will decide it.
 
-    id: stable (incident, episode, author, index). metric: the writer's name, "" if there is none; name: the one to
-    show. after_row: values of rows beyond it count. lo, hi: the band. problem: why it cannot be tested, if so.
+    id: stable (incident, episode, author, generation, index). cause: which one it speaks for. metric: the writer's
+    name, "" if there is none; name: the one to show. after_row: values of rows beyond it count. lo, hi: the band.
+    problem: why it cannot be tested, if so.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, ser_json_inf_nan="strings")
@@ -61,6 +62,7 @@ class Registered(BaseModel):
     lo: float
     hi: float
     problem: str = ""
+    cause: str = ""
 
 
 class Outcome(BaseModel):
@@ -74,7 +76,12 @@ class Outcome(BaseModel):
 
 
 def register(
-    hypothesis: Hypothesis, evidence: Evidence, incident: Incident, window: Window, author: str
+    hypothesis: Hypothesis,
+    evidence: Evidence,
+    incident: Incident,
+    window: Window,
+    author: str,
+    generation: int = 1,
 ) -> tuple[Registered, ...]:
     """Freeze the predictions of a hypothesis. The window must be the one that the author saw."""
     seen = max((int(s.row[-1]) for s in window.series if len(s.row)), default=-1)
@@ -87,11 +94,11 @@ def register(
         normal = band(series, start) if series is not None else None
         registered.append(
             Registered(
-                id=f"{incident.id}-{incident.episode}-{author}-{i}",
+                id=f"{incident.id}-{incident.episode}-{author}-{generation}-{i}",
                 run=incident.run,
                 attempt=incident.attempt,
                 metric=metric if series is not None else "",
-                name=prediction.metric[:60],
+                name=(metric if series is not None else prediction.metric)[:60],
                 relation=prediction.relation,
                 within_rows=min(max(prediction.within_rows, HELD_ROWS), MAX_ROWS),
                 probability=_probability(prediction),
@@ -99,6 +106,7 @@ def register(
                 lo=normal.lo if normal is not None else -math.inf,
                 hi=normal.hi if normal is not None else math.inf,
                 problem=_problem(prediction, series, normal),
+                cause=hypothesis.candidate or "",
             )
         )
     return tuple(registered)

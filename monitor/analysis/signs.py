@@ -19,7 +19,7 @@ from detectors.types import Kind, Role
 from monitor.analysis.hypothesis import Check, Claim
 from monitor.analysis.trace import BRIEF_ROWS, HELD_ROWS, LASTING_ROWS, Trace, trace
 from monitor.band import WIDTH, Band, Span, band, span
-from monitor.evidence import numbering
+from monitor.naming import numbering
 
 if TYPE_CHECKING:
     from monitor.incident import Incident
@@ -122,15 +122,15 @@ def _grad(grad: Trace | None, loss: Trace | None) -> _Found:
     if grad is None:
         return
     if grad.at is None:
-        yield Sign.GRAD_STEADY, _claim(grad, Check.UNCHANGED, "grad norm stayed in its band")
+        yield Sign.GRAD_STEADY, _claim(grad, Check.UNCHANGED, "grad_norm stayed in its band")
         return
     yield from _nonfinite(Sign.GRAD_NONFINITE, grad)
     where = grad.label(grad.at)
-    changed = _claim(grad, Check.CHANGED_AT, f"grad norm changed at {where}", step=where)
+    changed = _claim(grad, Check.CHANGED_AT, f"grad_norm changed at {where}", step=where)
     if loss is None or loss.at is None:
         yield Sign.GRAD_ALONE, changed
     elif grad.row(grad.at) < loss.row(loss.at):
-        text = f"grad norm left its band at {where}, the loss at {loss.label(loss.at)}"
+        text = f"grad_norm left its band at {where}, loss at {loss.label(loss.at)}"
         yield Sign.GRAD_FIRST, _claim(grad, Check.ROSE_BEFORE, text, other=Role.LOSS.value)
     elif grad.row(grad.at) == loss.row(loss.at):
         yield Sign.GRAD_WITH, changed
@@ -147,7 +147,7 @@ def _schedule(window: Window, event: Span) -> _Found:
     near[: WARM_ROWS - 1] = False
     jumps = np.flatnonzero(near & ((new > 1.5 * old) | (old > 1.5 * new)) & (old > 0))
     for i in jumps[-1:]:
-        text = f"learning rate went from {old[i]:.3g} to {new[i]:.3g} at {lr.label(i + 1)}"
+        text = f"learning_rate went from {old[i]:.3g} to {new[i]:.3g} at {lr.label(i + 1)}"
         proof = _claim(lr, Check.CHANGED_AT, text, step=lr.label(i + 1))
         if series.attempt[i + 1] != series.attempt[i]:
             yield Sign.LR_RESTARTED, proof
@@ -159,7 +159,7 @@ def _schedule(window: Window, event: Span) -> _Found:
     elif not len(jumps):
         after = series.values[np.searchsorted(series.row, event.first_row) :]
         inside = len(after) > 0 and not lr.band.outside(after).any()
-        yield Sign.LR_STEADY, _claim(lr, Check.UNCHANGED, "learning rate kept its course") if inside else None
+        yield Sign.LR_STEADY, _claim(lr, Check.UNCHANGED, "learning_rate kept its course") if inside else None
 
 
 def _resume(window: Window, event: Span, loss: Trace | None) -> _Found:
@@ -191,7 +191,7 @@ def _scale(scale: Trace | None) -> _Found:
         return
     if scale.after[np.isfinite(scale.after)].min(initial=math.inf) <= scale.band.centre / 4:
         at = scale.label(scale.at)
-        yield Sign.SCALE_FELL, _claim(scale, Check.CHANGED_AT, f"loss scale fell from {at} on", step=at)
+        yield Sign.SCALE_FELL, _claim(scale, Check.CHANGED_AT, f"loss_scale fell from {at} on", step=at)
 
 
 def _pace(pace: Trace | None) -> _Found:
@@ -223,12 +223,12 @@ def _data(data: Trace | None, pace: Trace | None, step: Trace | None) -> _Found:
     # A wait that grew by less than a tenth of a step explains nothing.
     small = step is not None and grown.max(initial=0.0) - data.band.centre < 0.1 * step.band.centre
     if data.at is None:
-        yield Sign.DATA_STEADY, _claim(data, Check.UNCHANGED, "the wait for data stayed in its band")
+        yield Sign.DATA_STEADY, _claim(data, Check.UNCHANGED, "data_time stayed in its band")
     elif small:
         yield Sign.DATA_STEADY, None
     else:
         at = data.label(data.at)
-        proof = _claim(data, Check.CHANGED_AT, f"the wait for data changed at {at}", step=at)
+        proof = _claim(data, Check.CHANGED_AT, f"data_time changed at {at}", step=at)
         yield (Sign.DATA_PAUSED if data.brief() else Sign.DATA_SLOWER), proof
 
 

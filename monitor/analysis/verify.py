@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from monitor.analysis.hypothesis import Cause, Check, Claim, Hypothesis, RankedCause
+from monitor.analysis.hypothesis import ABSTENTIONS, Cause, Check, Claim, Hypothesis, RankedCause
 from monitor.analysis.trace import HELD_ROWS, LASTING_ROWS, Trace, trace
 from monitor.band import WIDTH, axis, span
 from monitor.evidence import Evidence
@@ -105,7 +105,6 @@ def check(claim: Claim, evidence: Evidence, incident: Incident, window: Window) 
 
 
 _FALLEN = 2
-_ABSTENTIONS = frozenset({Cause.INSUFFICIENT_EVIDENCE, Cause.UNKNOWN})
 _Lookup = Callable[[str], "Trace | str"]
 
 
@@ -113,7 +112,7 @@ def _standing(cause: RankedCause, checked: Sequence[Checked]) -> int:
     verdicts = {c.verdict for c in checked}
     if Verdict.CONTRADICTED in verdicts:
         return _FALLEN
-    return 0 if Verdict.SUPPORTED in verdicts or cause.cause in _ABSTENTIONS else 1
+    return 0 if Verdict.SUPPORTED in verdicts or cause.cause in ABSTENTIONS else 1
 
 
 def _trace(name: str, names: Mapping[str, str], window: Window, event: Span) -> Trace | str:

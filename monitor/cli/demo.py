@@ -19,7 +19,7 @@ from importlib.resources import as_file, files
 from pathlib import Path
 
 from monitor.cli.say import FAILED, OK, fail, postponed
-from monitor.incident import Incident, State
+from monitor.incident import Incident, Life
 from monitor.reader import Reader
 
 LIMIT_S = 55.0
@@ -134,7 +134,7 @@ def _settled(reader: Reader) -> Incident | None:
         for incident in reader.incidents():
             scored = any(outcome in ("confirmed", "refuted") for _, _, outcome, _ in reader.predictions(incident.id))
             delivered = not any(d.incident == incident.id for d in reader.deliveries())
-            if incident.paged_row >= 0 and incident.state is State.RESOLVED and scored and delivered:
+            if incident.paged_row >= 0 and incident.state is Life.RESOLVED and scored and delivered:
                 return incident
     return None
 

@@ -15,7 +15,7 @@ from monitor.config import Config, ConfigError, load
 from monitor.control import ControlError, ask
 from monitor.incident import Incident
 from monitor.page import HypothesisView
-from monitor.pages import facts, headline, moment
+from monitor.pages import facts, headline, moment, standing
 from monitor.reader import Reader
 
 _STATE_DIR = Path("/var/lib/runwarden")
@@ -72,6 +72,8 @@ def _read(path: Path, args: argparse.Namespace) -> int:
 
 
 def _list(reader: Reader) -> int:
+    from monitor.exhibits import accounts, moves  # noqa: PLC0415, no verb that goes to the daemon needs it
+
     incidents = reader.incidents()
     if not incidents:
         print("no incidents")
@@ -79,19 +81,20 @@ def _list(reader: Reader) -> int:
     form = "{:<12}  {:<12}  {:<6}  {:<23}  {}"
     print(fit(form.format("id", "state", "tier", "opened", "what")))
     for i in incidents:
-        tier = i.severity.name.lower()
-        print(fit(form.format(i.id, i.state, tier, moment(i.opened_t), plain(headline(i)))))
+        tier, what = i.severity.name.lower(), headline(i, moves(accounts(reader, i)))
+        print(fit(form.format(i.id, standing(i), tier, moment(i.opened_t), plain(what))))
     return OK
 
 
 def _show(reader: Reader, incident: Incident) -> int:
-    from monitor.desk import explanation  # noqa: PLC0415, a list needs no analysis
+    from monitor.exhibits import accounts, explanation, moves  # noqa: PLC0415, see `_list`
 
-    print(fit(plain(headline(incident))))
-    print(f"{incident.state}, {incident.severity.name.lower()}, id {incident.id}, episode {incident.episode}")
-    for label, value in facts(incident):
+    answers = accounts(reader, incident)
+    print(fit(plain(headline(incident, moves(answers)))))
+    print(f"{standing(incident)}, {incident.severity.name.lower()}, id {incident.id}, episode {incident.episode}")
+    for label, value in facts(incident, moves(answers)):
         print(fit(f"  {label}: {plain(value)}"))
-    hypothesis = explanation(reader, incident)
+    hypothesis = explanation(reader, incident, answers)
     if hypothesis is not None:
         _explain(hypothesis)
     print("\nWhat happened, and why it was or was not paged:")
@@ -109,6 +112,8 @@ def _show(reader: Reader, incident: Incident) -> int:
 def _explain(hypothesis: HypothesisView) -> None:
     cause = f"{hypothesis.cause.replace('_', ' ')}. {plain(hypothesis.summary)}"
     print(f"\n{fit(f'Hypothesis ({plain(hypothesis.author)}): {cause}')}")
+    if hypothesis.fallen:
+        print(fit(f"  refuted: {plain(hypothesis.fallen)}"))
     for claim in hypothesis.claims:
         print(fit(f"  {claim.verdict}: {plain(claim.text)} ({plain(claim.found)})"))
     for rival in hypothesis.rivals:

@@ -6,6 +6,7 @@ web page elsewhere cannot read it through a name that it points here. Nothing it
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 import math
 from collections.abc import Awaitable, Callable, Sequence
@@ -20,7 +21,7 @@ from aiohttp import web
 from monitor.metrics import CONTENT_TYPE, Metrics
 from monitor.web import render
 from monitor.web.address import is_loopback, parse_address
-from monitor.web.view import Health, View
+from monitor.web.view import Readiness, View
 
 _Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 _ID = r"{id:[A-Za-z0-9_:-]{1,100}}"
@@ -35,7 +36,7 @@ HEADERS = {
 }
 
 
-def metrics_app(metrics: Metrics, health: Callable[[], Health]) -> web.Application:
+def metrics_app(metrics: Metrics, health: Callable[[], Readiness]) -> web.Application:
     """/metrics for Prometheus; /healthz: the event loop turns; /readyz: 503 with reasons while the work is not done."""
 
     async def show_metrics(_: web.Request) -> web.Response:
@@ -56,7 +57,7 @@ def metrics_app(metrics: Metrics, health: Callable[[], Health]) -> web.Applicati
     return app
 
 
-def status_app(view: View, health: Callable[[], Health] = lambda: Health(ready=True)) -> web.Application:
+def status_app(view: View, health: Callable[[], Readiness] = lambda: Readiness(ready=True)) -> web.Application:
     """The status page, its JSON, and one page and chart for each incident."""
     style = Path(__file__).with_name("style.css").read_text(encoding="utf-8")
 
@@ -104,9 +105,12 @@ async def serve(app: web.Application, address: str) -> tuple[web.AppRunner, str]
     host, port = parse_address(address)
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=2.0)
     await runner.setup()
+    starting = asyncio.ensure_future(web.TCPSite(runner, host, port).start())
     try:
-        await web.TCPSite(runner, host, port).start()
-    except OSError:
+        await asyncio.shield(starting)
+    except BaseException:
+        # A start that is cancelled half-way would leave its socket listening, and nobody to close it.
+        await asyncio.gather(starting, return_exceptions=True)
         await runner.cleanup()
         raise
     bound = runner.addresses[0][1]

@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from urllib.parse import quote
 
 from monitor.page import HypothesisView
-from monitor.web.view import Health, IncidentDetail, IncidentRow, RunRow, RunState
+from monitor.web.view import IncidentDetail, IncidentRow, Readiness, RunRow, RunState
 
 MAX_TEXT = 2000
 MAX_ROWS = 500
@@ -26,19 +26,30 @@ def esc(text: str) -> str:
     return html.escape("".join(c if c.isprintable() else " " if c in "\n\t" else "\ufffd" for c in cut))
 
 
-def status_page(runs: Sequence[RunRow], incidents: Sequence[IncidentRow], health: Health) -> str:
+def status_page(runs: Sequence[RunRow], incidents: Sequence[IncidentRow], health: Readiness) -> str:
     """The whole state on one page."""
-    live = [row for row in incidents if row.state != "resolved"]
+    bad = [row for row in incidents if row.unrecovered]
     past = [row for row in incidents if row.state == "resolved"]
+    live = [row for row in incidents if row.state != "resolved" and not row.unrecovered]
     growing = sum(row.state is RunState.GROWING for row in runs)
     summary = f"{_count(len(live), 'open incident')} · {_count(len(runs), 'run')}, {growing} growing"
-    recent = f"<h2>Resolved</h2>{_cards(past)}" if past else ""
     body = (
         f'<p class="summary">{summary}</p>{_banner(health)}'
-        f"<h2>Open</h2>{_cards(live) or '<p class=quiet>Nothing is wrong that we know of.</p>'}"
-        f"<h2>Runs</h2>{_runs(runs)}{recent}"
+        f"<h2>Open</h2>{_cards(live) or _nothing_open(runs, bad)}"
+        + (f"<h2>Ended without recovery</h2>{_cards(bad)}" if bad else "")
+        + f"<h2>Runs</h2>{_runs(runs)}"
+        + (f"<h2>Resolved</h2>{_cards(past)}" if past else "")
     )
     return _document("Runwarden" if not live else f"({len(live)}) Runwarden", body)
+
+
+def _nothing_open(runs: Sequence[RunRow], bad: Sequence[IncidentRow]) -> str:
+    """What to say where no incident is open; that all is well only where nothing on the page says otherwise."""
+    lost = sum(row.loss is not None and not math.isfinite(row.loss) for row in runs)
+    said = [f"{len(bad)} ended without recovery, see below"] if bad else []
+    said += [f"the last loss of {_count(lost, 'run')} is not a number"] if lost else []
+    text = f"No incident is open; {' and '.join(said)}." if said else "Nothing is wrong that we know of."
+    return f'<p class="quiet">{text}</p>'
 
 
 def incident_page(detail: IncidentDetail) -> str:
@@ -73,7 +84,7 @@ def _document(title: str, body: str) -> str:
     )
 
 
-def _banner(health: Health) -> str:
+def _banner(health: Readiness) -> str:
     if health.ready:
         return ""
     reasons = "".join(f"<li>{esc(reason)}</li>" for reason in health.reasons[:MAX_ROWS])
@@ -83,6 +94,7 @@ def _banner(health: Health) -> str:
 def _cards(rows: Sequence[IncidentRow]) -> str:
     cards = (
         f'<article class="card {_tone(row)}"><h3><a href="{_href(row.id)}">{esc(row.headline)}</a></h3>'
+        + (f'<p class="why">{esc(row.why)}</p>' if row.why else "")
         + (f'<p class="hypothesis">{esc(row.hypothesis)}</p>' if row.hypothesis else "")
         + f"{_meta(row)}</article>"
         for row in rows[:MAX_ROWS]
@@ -116,8 +128,9 @@ def _hypothesis(view: HypothesisView) -> str:
         f'<span class="found">given {100 * p.probability:.0f} %{"; " if p.found else ""}{esc(p.found)}</span></li>'
         for p in view.predictions
     )
+    fallen = f'<p><span class="verdict refuted">refuted</span> {esc(view.fallen)}</p>' if view.fallen else ""
     return (
-        f'<section class="card"><h3>Hypothesis: {esc(view.cause)}</h3><p>{esc(view.summary)}</p>'
+        f'<section class="card"><h3>Hypothesis: {esc(view.cause)}</h3>{fallen}<p>{esc(view.summary)}</p>'
         + _list("", claims)
         + _list("Also possible", (f"<li>{esc(rival)}</li>" for rival in view.rivals))
         + _list("Predictions", predictions)

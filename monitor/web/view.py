@@ -38,7 +38,11 @@ class RunRow:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IncidentRow:
-    """One incident in a list; state and severity as in `Page`; hypothesis: one line, empty while there is none."""
+    """One incident in a list.
+
+    severity as in `Page`, state too, or "history": it was so before anybody watched, so nobody was told. why: how it
+    ended or why nobody was told, "" while it is open. hypothesis: one line, "" while there is none.
+    """
 
     id: str
     run: str
@@ -50,6 +54,12 @@ class IncidentRow:
     opened_t: float
     updated_t: float
     resolved_t: float | None = None
+    why: str = ""
+
+    @property
+    def unrecovered(self) -> bool:
+        """Whether it ended, for us, without the run being well again."""
+        return self.state in ("closed", "history")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,7 +75,7 @@ class IncidentDetail:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Health:
+class Readiness:
     """Whether the daemon does its work; reasons: why not, one line each."""
 
     ready: bool

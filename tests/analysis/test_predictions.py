@@ -135,7 +135,7 @@ def test_the_predictions_of_the_built_in_analyst_come_true_on_the_fault_it_named
     about, early = world(Cause.BAD_BATCH, rows=ONSET + 5)
     _, whole = world(Cause.BAD_BATCH)
     predictions = register(diagnose(about, early), build(about, early), about, early, "built-in")
-    by_relation = {p.relation: judge(p, whole.of(Role.LOSS)).outcome for p in predictions if p.name == "loss"}
+    by_relation = {p.relation: judge(p, whole.of(Role.LOSS)).outcome for p in predictions if p.name == "train/loss"}
     assert by_relation == {Relation.BACK_IN_BAND: Verdict.CONFIRMED, Relation.STAYS_OUT: Verdict.REFUTED}
 
 
@@ -171,7 +171,7 @@ def test_ids_are_stable_and_differ_by_author_episode_and_index():
         for p in register(hypothesis, evidence, replace(about, episode=episode), seen, author)
     ]
     assert len(set(ids)) == len(ids) == 4 * len(hypothesis.predictions)
-    assert ids[0] == "i1-1-built-in-0"
+    assert ids[0] == "i1-1-built-in-1-0"
 
 
 def test_a_metric_without_a_past_has_no_band_and_is_not_judged():

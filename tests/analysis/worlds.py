@@ -11,7 +11,7 @@ from build import finding
 
 from detectors.types import Kind, Role, Severity
 from monitor.analysis.hypothesis import Cause
-from monitor.incident import Incident, Reason, State
+from monitor.incident import Incident, Life, Reason
 from monitor.window import Series, Window
 
 ROWS = 400
@@ -61,7 +61,7 @@ def incident(
     made: dict[str, Any] = {
         "id": "i1", "run": "r", "attempt": 0, "episode": 1, "revision": 1, "kind": kind, "metric": metric, "role": role,
         "metrics": () if metric is None else (metric,), "severity": Severity.PAGE, "withheld": Severity.RECORD,
-        "state": State.OPEN, "reason": Reason.OPENED, "opened_t": 1e9, "updated_t": 1e9, "resolved_t": float("nan"),
+        "state": Life.OPEN, "reason": Reason.OPENED, "opened_t": 1e9, "updated_t": 1e9, "resolved_t": float("nan"),
         "first_row": first, "first_step": first + 1000, "detected_row": last, "detected_step": last + 1000,
         "paged_row": last, "paged_step": last + 1000, "last_row": last, "last_step": last + 1000, "observed": 9.7,
         "expected": 2.3, "score": 41.0, "unit": "sigma", "direction": "up", "late": False, "findings": (opening,),

@@ -7,7 +7,7 @@ import io
 import json
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pytest
@@ -144,6 +144,32 @@ def test_every_nasty_text_is_delivered_without_its_controls(name: str) -> None:
         for control in ("\x1b", "\x07", "\u202e", "\u200b", "\u2028", "\x00"):
             assert control not in place.said()
             assert json.dumps(control)[1:-1] not in place.said()
+
+    at(name, story)
+
+
+@pytest.mark.parametrize("name", REGISTRY)
+def test_the_check_says_where_pages_go_and_shows_nothing_there(name: str) -> None:
+    async def story(place: Place) -> None:
+        before = place.said()
+        where, *missing = await place.sink().check()
+        assert where
+        assert TOKEN not in where
+        assert not missing
+        assert place.said() == before
+
+    at(name, story)
+
+
+@pytest.mark.parametrize("name", REGISTRY)
+def test_an_acknowledgement_is_said_once(name: str) -> None:
+    async def story(place: Place) -> None:
+        receipt = await place.sink().deliver(OPEN, None)
+        before = place.said().count("cknowledged")
+        await place.sink().deliver(replace(OPEN, state="acknowledged"), stored(receipt))
+        times = 2 if name == "slack" else 1  # Slack has the header and its fallback
+        assert place.said().count("cknowledged") == before + times
+        assert place.said().count("grad_norm left its band before the loss did") == 1
 
     at(name, story)
 

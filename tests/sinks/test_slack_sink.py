@@ -17,7 +17,7 @@ from slack_sdk.web.async_client import AsyncWebClient
 
 from monitor.errors import PermanentError, TransientError
 from monitor.page import Note, Page, Receipt
-from sinks.slack import REPLIES, SlackSink
+from sinks.slack import REPLIES, WAITS, SlackSink
 from sinks.slack_errors import refusal
 
 PNG = b"\x89PNG\r\n\x1a\n picture"
@@ -398,9 +398,14 @@ def test_where_edits_are_forbidden_the_thread_goes_on() -> None:
 # --- the picture
 
 
-def test_the_picture_follows_the_text_and_is_uploaded_once() -> None:
+def pictures(double: SlackDouble) -> list[str]:
+    """Files that the only message shows."""
+    return [b["slack_file"]["id"] for b in double.messages()[0]["blocks"] if b["type"] == "image"]
+
+
+def test_the_picture_follows_the_text_and_stands_in_the_message_alone() -> None:
     async def story(double: SlackDouble, sink: SlackSink) -> None:
-        receipt = await sink.deliver(DRAWN, None)
+        await sink.deliver(DRAWN, None)
         order = [
             "chat.postMessage",
             "files.getUploadURLExternal",
@@ -412,10 +417,38 @@ def test_the_picture_follows_the_text_and_is_uploaded_once() -> None:
         (file,) = double.files.values()
         assert file["content"] == PNG
         assert file["alt_txt"] == OPEN.chart_alt
-        await sink.deliver(replace(RESOLVED, chart_png=PNG), receipt)
-        assert double.count("upload") == 1
         images = [b for b in double.messages()[0]["blocks"] if b["type"] == "image"]
         assert images == [{"type": "image", "slack_file": {"id": file["id"]}, "alt_text": OPEN.chart_alt}]
+        assert not double.replies(double.messages()[0]["ts"])
+
+    play(story)
+
+
+def test_the_picture_is_replaced_when_it_shows_something_new_and_only_then() -> None:
+    async def story(double: SlackDouble, sink: SlackSink) -> None:
+        receipt = await sink.deliver(replace(DRAWN, chart_of="1.1.open"), None)
+        receipt = await sink.deliver(replace(WORSE, chart_png=PNG, chart_of="1.1.open"), receipt)
+        assert double.count("upload") == 1
+        receipt = await sink.deliver(replace(RESOLVED, chart_png=PNG + b"2", chart_of="1.2.resolved"), receipt)
+        await sink.deliver(replace(RESOLVED, chart_png=PNG + b"2", chart_of="1.2.resolved"), receipt)
+        assert double.count("upload") == 2
+        (shown,) = pictures(double)
+        assert double.files[shown]["content"] == PNG + b"2"
+        assert not [m for m in double.replies(double.messages()[0]["ts"]) if "files" in m]
+
+    play(story)
+
+
+def test_a_crash_between_the_upload_and_the_edit_leaves_nothing_twice() -> None:
+    async def story(double: SlackDouble, sink: SlackSink) -> None:
+        first = await sink.deliver(replace(DRAWN, chart_of="1"), None)
+        double.fail("chat.update", cut=True)
+        await sink.deliver(replace(DRAWN, chart_png=PNG + b"2", chart_of="2"), first)  # its receipt was never stored
+        begun = replace(first, intent=True)
+        receipt = await sink.deliver(replace(DRAWN, chart_png=PNG + b"2", chart_of="2"), begun)
+        assert len(double.messages()) == 1
+        assert not double.replies(double.messages()[0]["ts"])
+        assert pictures(double) == [receipt.data["file"]]
 
     play(story)
 
@@ -439,22 +472,39 @@ def test_a_failing_picture_lets_the_page_stand_and_is_tried_again(method: str, f
         assert receipt.data["chart"].startswith("failed: slack: ")
         receipt = await sink.deliver(DRAWN, receipt)
         assert receipt.data["chart"] == "shown"
-        assert len([m for m in double.replies(receipt.data["ts"]) if "files" in m]) == 1
+        assert pictures(double) == [receipt.data["file"]]
+        assert not double.replies(receipt.data["ts"])
 
     play(story)
 
 
-def test_a_picture_that_slack_cannot_show_yet_does_not_hold_the_text_back() -> None:
+def test_a_picture_that_slack_cannot_show_yet_holds_nothing_back_and_is_waited_for() -> None:
     async def story(double: SlackDouble, sink: SlackSink) -> None:
-        double.fail("chat.update", error="invalid_blocks")
-        receipt = await sink.deliver(DRAWN, None)
-        assert receipt.data["chart"] == "uploaded, not yet in the message"
-        double.fail("chat.update", error="invalid_blocks")
-        receipt = await sink.deliver(replace(RESOLVED, chart_png=PNG), receipt)
+        receipt = await sink.deliver(replace(DRAWN, chart_of="1"), None)
+        double.fail("chat.update", error="invalid_blocks", after=1)
+        resolved = replace(RESOLVED, chart_png=PNG, chart_of="2")
+        error = await fails(sink, resolved, receipt)
         assert double.messages()[0]["text"].startswith("RESOLVED")
-        receipt = await sink.deliver(replace(RESOLVED, chart_png=PNG), receipt)
+        assert pictures(double) == [receipt.data["file"]]  # the older one stays until then
+        assert error.receipt is not None
+        assert not error.receipt.intent
+        receipt = await sink.deliver(resolved, error.receipt)
         assert receipt.data["chart"] == "shown"
+        assert pictures(double) == [receipt.data["file"]]
+        assert double.count("upload") == 2
+
+    play(story)
+
+
+def test_a_picture_that_slack_never_shows_is_given_up() -> None:
+    async def story(double: SlackDouble, sink: SlackSink) -> None:
+        double.fail("chat.update", error="invalid_blocks", times=1000)
+        receipt: Receipt | None = None
+        for _ in range(WAITS):
+            receipt = (await fails(sink, DRAWN, receipt)).receipt
+        await sink.deliver(DRAWN, receipt)
         assert double.count("upload") == 1
+        assert pictures(double) == []
 
     play(story)
 

@@ -6,21 +6,27 @@ To put a new kind under the contract suite: a class here and its line in `WORLDS
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
+import socket
+from collections import deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import Protocol, Self
 
-from aiohttp import web
+from aiohttp import ClientError, web
 from doubles.prometheus import PrometheusDouble
+from doubles.remote_write import push, scrape, sender
 from doubles.wandb import ENTITY, KEY, PROJECT, WandbDouble
 
 from monitor.frame import Source
 from monitor.sources.files.source import FileSource
 from monitor.sources.prometheus.rows import Query
 from monitor.sources.prometheus.source import Plan, PrometheusSource
+from monitor.sources.remote_write.source import Plan as RemoteWritePlan
+from monitor.sources.remote_write.source import RemoteWriteSource
 from monitor.sources.wandb.source import Plan as WandbPlan
 from monitor.sources.wandb.source import WandbSource
 
@@ -190,8 +196,81 @@ class Wandb:
         return True
 
 
-WORLDS: Mapping[str, Callable[[Path], World]] = {"files": Files, "prometheus": Prometheus, "wandb": Wandb}
+class RemoteWrite:
+    """A sender that pushes what the trainer says, in order, again and again until it is taken."""
+
+    flood = 12_000
+
+    def __init__(self, _: Path) -> None:
+        self._now = 1_700_000_000_000
+        self._port = free_port()
+        self._unsent: deque[bytes] = deque()
+        self._down = False
+        self._sending: asyncio.Task[None] | None = None
+
+    async def __aenter__(self) -> Self:
+        self._sending = asyncio.create_task(self._send())
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        assert self._sending is not None
+        self._sending.cancel()
+        await asyncio.gather(self._sending, return_exceptions=True)
+
+    def source(self) -> Source:
+        queries = (Query(query="loss"), Query(query="step"))
+        plan = RemoteWritePlan(
+            listen=f"127.0.0.1:{self._port}", queries=queries, step_metric="step", tick_s=0.005, answer_s=2.0
+        )
+        return RemoteWriteSource("here", plan, clock=self._clock)
+
+    def _clock(self) -> float:
+        self._now += 60_000 if self._down else 1000
+        return self._now / 1000
+
+    async def _send(self) -> None:
+        async with sender() as session:
+            while True:
+                await asyncio.sleep(0.001)
+                if self._unsent and not self._down:
+                    with contextlib.suppress(ClientError):  # nobody listens, or no longer
+                        if await push(session, f"http://127.0.0.1:{self._port}", self._unsent[0]) == 204:
+                            self._unsent.popleft()
+
+    def write(self, run: str, rows: Written) -> None:
+        for i in range(0, len(rows), 500):
+            body = b""
+            for step, loss in rows[i : i + 500]:
+                self._now += 1000
+                body += scrape(self._now, {"loss": loss, "step": step}, run=run)
+            self._unsent.append(body)
+
+    def fail(self) -> None:
+        self._down = True
+
+    def mend(self) -> None:
+        self._down = False
+
+    @property
+    def quiet(self) -> bool:
+        return self._down or not self._unsent
+
+
+WORLDS: Mapping[str, Callable[[Path], World]] = {
+    "files": Files,
+    "prometheus": Prometheus,
+    "remote_write": RemoteWrite,
+    "wandb": Wandb,
+}
 Story = Callable[[World], Awaitable[None]]
+
+
+def free_port() -> int:
+    """A port of this machine that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
 
 
 def within(kind: str, tmp_path: Path, story: Story) -> None:

@@ -1,35 +1,24 @@
-"""What the outbox workers need of the rest: rows that are due, pages as they stand, a place to note the result."""
+"""Deliveries as they are stored: which rows are due, the page of each as it stands, and what became of it."""
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
-from detectors.types import Kind
 from monitor.errors import PermanentError, TransientError
-from monitor.explain import telling, unpack
-from monitor.incident import Incident
+from monitor.exhibits import accounts, draw_chart, explanation, last_said, moves
 from monitor.metrics import Metrics
-from monitor.page import HypothesisView, Page, Receipt
-from monitor.pages import build
+from monitor.page import Page, Receipt
+from monitor.pages import Exhibits, build
 from monitor.reader import Delivery, Reader
-from monitor.redaction import redact
 from monitor.state import State
-
-CHART_BEFORE, CHART_AFTER = 160, 400  # rows: few enough before it that a young event can be seen
-CHART_MOST = 20_000  # rows in all
-SAID, SAID_CHARS = 2, 200
-SAID_BEFORE = 2  # rows: a line may be told while the last row still waits for its columns
-
 
 log = logging.getLogger(__name__)
 
 
-class Desk:
-    """Fulfils `monitor.outbox.Desk`.
+class Deliveries:
+    """Fulfils `monitor.outbox.Outbox`.
 
     charts: folder of the PNG files. link: address of an incident's page, "" if it has none.
     """
@@ -93,7 +82,8 @@ class Desk:
         incident = reader.incident(delivery.incident)
         assert incident is not None, "an outbox row always has its incident"
         page_id = f"{incident.id}.{delivery.wanted}"
-        chart = draw_chart(reader, incident)
+        answers = accounts(reader, incident)
+        chart = draw_chart(reader, incident, answers)
         if chart is not None:
             try:
                 (self._charts / f"{incident.id}.png").write_bytes(chart[0])
@@ -101,37 +91,13 @@ class Desk:
                 self._metrics.dropped.labels(reason="chart_file").inc()
                 log.warning("chart_not_written incident=%s error=%s", incident.id, e)
         address = self._link(incident.id)
-        links = (("Status page", address),) if address else ()
-        notes, view = reader.notes(incident.id), explanation(reader, incident)
-        return build(incident, page_id, notes, view, chart, links, self._command, last_said(reader, incident))
-
-
-def last_said(reader: Reader, incident: Incident) -> tuple[str, ...]:
-    """What was said last of a run that fell silent, redacted: a target that cannot be scraped, the end of a trace."""
-    if incident.kind is not Kind.SILENCE:
-        return ()
-    lines = reader.lines(incident.run, incident.last_row - SAID_BEFORE, 1 << 62, most=SAID)
-    return tuple(redact(line.text)[:SAID_CHARS] for line in lines)
-
-
-def explanation(reader: Reader, incident: Incident) -> HypothesisView | None:
-    """The checked hypothesis of an incident with its predictions as they stand."""
-    body = reader.answer(incident.id, incident.episode)
-    if body is None:
-        return None
-    prefix = f"{incident.id}-{incident.episode}-{json.loads(body)['author']}-"
-    mine = [(r, found) for key, r, _, found in reader.predictions(incident.id) if key.startswith(prefix)]
-    return unpack(body, mine)
-
-
-def draw_chart(reader: Reader, incident: Incident) -> tuple[bytes, str] | None:
-    """PNG and alt text; None where there are no samples to draw."""
-    from monitor import chart  # pillow: only once there is something to draw  # noqa: PLC0415
-
-    first = max(0, incident.first_row - CHART_BEFORE)
-    last = min(max(incident.last_row, incident.paged_row) + CHART_AFTER, first + CHART_MOST)
-    window = reader.window(incident.run, first, last, telling(incident))
-    newest = max((int(s.row[-1]) for s in window.series), default=window.first_row)
-    window = replace(window, last_row=newest)  # rows that are still to come get no space
-    png = chart.draw(window, incident)
-    return None if png is None else (png, chart.alt_text(window, incident))
+        beside = Exhibits(
+            notes=reader.notes(incident.id),
+            hypothesis=explanation(reader, incident, answers),
+            moves=moves(answers),
+            said=last_said(reader, incident),
+            chart=chart,
+            chart_of=f"{incident.episode}.{max((a.revision for a in answers), default=0)}",
+            links=(("Status page", address),) if address else (),
+        )
+        return build(incident, page_id, beside, self._command)
