@@ -27,7 +27,7 @@ from monitor.sources.files.values import NUMBERS, Floats, Ints, clock, number, n
 
 STEP_KEYS = (
     "step", "_step", "global_step", "iteration", "iter", "trainer/global_step", "train/step", "train/global_step",
-    "current_steps", "train_step", "steps", "num_steps", "update", "num_updates", "iter_num", "it", "Step", "Iteration",
+    "current_steps", "train_step", "steps", "num_steps", "num_updates", "update", "iter_num", "it", "Step", "Iteration",
 )  # fmt: skip
 CLOCK_KEYS = (
     "t",

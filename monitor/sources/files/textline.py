@@ -10,6 +10,8 @@ from typing import Any
 from monitor.sources.files.values import number
 
 MAX_LINE = 20_000
+EXACT = 2.0**53
+"""Up to here a float holds every whole number."""
 _ESCAPE = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)|\x1b[@-_]")
 NUMBER = r"[-+]?(?:\d[\d,_]*\.?\d*(?:[eE][-+]?\d+)?|\.\d+(?:[eE][-+]?\d+)?|nan|NaN|NAN|inf|Inf|INF|Infinity)"
 
@@ -23,6 +25,8 @@ class Line:
     nan_if_absent: tuple[str, ...] = field(default=())
     rest: str = ""
     """Of a line that was wrapped: the beginning of what the next one goes on with."""
+    smoothed: tuple[str, float] | None = None
+    """The metric that is an exponential mean, debiased, and its decay (see `smoothed.Mean`)."""
 
 
 def plain(raw: bytes) -> str:
@@ -36,7 +40,7 @@ def read_number(text: str) -> float | None:
     return number(text.replace(",", ""))
 
 
-_STAMP = re.compile(r"\[?(\d{4}-\d\d-\d\d[ T]\d\d:\d\d:\d\d(?:[.,]\d+)?(?:Z|[+-]\d\d:?\d\d)?)")
+_STAMP = re.compile(r"\[?(\d{4}[-/]\d\d[-/]\d\d[ T]\d\d:\d\d:\d\d(?:[.,]\d+)?(?:Z|[+-]\d\d:?\d\d)?)")
 
 
 def clock_of(line: str) -> float | None:
@@ -45,7 +49,7 @@ def clock_of(line: str) -> float | None:
     if not found:
         return None
     try:
-        moment = datetime.fromisoformat(found[1].replace(",", "."))
+        moment = datetime.fromisoformat(found[1].replace(",", ".").replace("/", "-"))
     except ValueError:
         return None
     return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
@@ -63,7 +67,7 @@ def with_clock(line: str, step: str, values: dict[str, Any]) -> dict[str, Any]:
 SOURCE = (".py", ".cc", ".cpp", ".cu", ".rs", ".go")
 MAX_REPEATS = 3
 _GENERIC_PAIR = re.compile(
-    rf"(?:^|(?<=[\s,;|\[({{\"']))([A-Za-z_][\w/.\-]{{0,100}}(?: (?:loss|norm|rate|scale|time))?)['\"]?"
+    rf"(?:^|(?<=[\s,;|\[({{\"']))([A-Za-z_][\w/.\-]{{0,100}}(?: (?:loss|norm|rate|scale|time|in s))?)['\"]?"
     rf"\s{{0,8}}[:=]\s{{0,8}}['\"]?({NUMBER})(ms\b|s\b|%)?(?=$|[\s,;|\])}}\"'])"
 )
 
