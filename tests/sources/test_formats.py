@@ -187,6 +187,11 @@ def test_a_csv_header_that_grows_is_a_header() -> None:
     same(found, [{"row": 1, "step": 1, "loss": 2.0}, {"row": 3, "step": 2, "loss": 3.0, "lr": 0.5}])
 
 
+def test_a_csv_column_that_comes_twice_is_two_metrics() -> None:
+    found, _ = parse("csv", "step,loss,loss\n1,2,3\n")
+    same(found, [{"row": 1, "step": 1, "loss": 2.0, "loss#2": 3.0}])
+
+
 @pytest.mark.parametrize(
     ("head", "name"),
     [
