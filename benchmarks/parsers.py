@@ -136,8 +136,9 @@ CASES = (
         write=written(
             lambda i, x: (
                 f" iteration {i:8d}/{10**6:8d} | consumed samples: {i * 512:12d} | elapsed time per iteration "
-                f"(ms): {x * 100:.1f} | learning rate: 1.875E-05 | global batch size:   512 | lm loss: {x:.6E} | loss scale:"
-                " 1.0 | grad norm: 1.234 | number of skipped iterations:   0 | number of nan iterations:   0 |\n"
+                f"(ms): {x * 100:.1f} | learning rate: 1.875E-05 | global batch size:   512 | lm loss: {x:.6E} | "
+                "loss scale: 1.0 | grad norm: 1.234 | number of skipped iterations:   0 | "
+                "number of nan iterations:   0 |\n"
             )
         ),
         reader="re",
@@ -151,8 +152,10 @@ CASES = (
         name="torchtitan",
         write=written(
             lambda i, x: (
-                f"[titan] 2026-05-05 10:00:00,250 - root - INFO - \x1b[31mstep: {i:2}  \x1b[32mloss: {x:8.5f}  "
-                f"\x1b[33mgrad_norm: {x / 2:7.4f}  \x1b[36mmemory: 22.10GiB(46.53%)  \x1b[34mtps: 8,131  \x1b[35mmfu: 28.56%\n"
+                f"[titan] 2026-05-05 10:00:00,250 - root - INFO - \x1b[31mstep: {i:2}  "
+                f"\x1b[32mloss: {x:8.5f}  "
+                f"\x1b[33mgrad_norm: {x / 2:7.4f}  \x1b[36mmemory: 22.10GiB(46.53%)  \x1b[34mtps: 8,131  "
+                "\x1b[35mmfu: 28.56%\n"
             )
         ),
         reader="re",

@@ -105,23 +105,20 @@ class JsonLines:
 
 
 def joined(pieces: Sequence[Piece]) -> list[Piece]:
-    """`pieces`, which follow each other, with those of the same run and metrics made one."""
+    """`pieces` with those of the same run and metrics made one, in the order of their rows."""
     groups: dict[tuple[str | None, tuple[str, ...]], list[Piece]] = {}
     for piece in pieces:
         groups.setdefault((piece.run, piece.columns), []).append(piece)
-    if len(groups) == len(pieces):
-        return list(pieces)
-    return [
-        Piece(
-            run,
-            columns,
-            np.concatenate([p.row for p in parts]),
-            np.concatenate([p.step for p in parts]),
-            np.concatenate([p.t for p in parts]),
-            np.concatenate([p.values for p in parts]),
-        )
-        for (run, columns), parts in groups.items()
-    ]
+    return [_joined(parts) if len(parts) > 1 else parts[0] for parts in groups.values()]
+
+
+def _joined(parts: Sequence[Piece]) -> Piece:
+    row, step = np.concatenate([p.row for p in parts]), np.concatenate([p.step for p in parts])
+    t, values = np.concatenate([p.t for p in parts]), np.concatenate([p.values for p in parts])
+    if (row[1:] < row[:-1]).any():  # records that differ in what is no metric
+        order = np.argsort(row)
+        row, step, t, values = row[order], step[order], t[order], values[order]
+    return Piece(parts[0].run, parts[0].columns, row, step, t, values)
 
 
 def _array(lines: Sequence[bytes]) -> list[Any] | None:

@@ -13,7 +13,7 @@ from typing import Any
 
 from monitor.expression import Expression
 from monitor.sources.files.patterns import OVERFLOW, PATTERNS, megatron, megatron_items, olmo_head, olmo_item
-from monitor.sources.files.rows import Parsed, Tabulator
+from monitor.sources.files.rows import Parsed, Tabulator, Unusable
 from monitor.sources.files.smoothed import Mean
 from monitor.sources.files.textline import Line, plain, read_number
 
@@ -41,11 +41,11 @@ def custom(regex: str) -> Pattern:
         if groups is None:
             return None
         values: dict[str, Any] = {"t": groups["t"]} if "t" in groups else {}
-        for name in ("step", *expression.metrics):
-            if (x := read_number(groups.get(name, ""))) is not None:
-                values[name] = x
+        texts = {name: groups[name] for name in ("step", *expression.metrics) if name in groups}
+        numbers = {name: x for name, text in texts.items() if (x := read_number(text)) is not None}
         total = read_number(groups.get("total", ""))
-        return Line(values, int(total) if total is not None and 0 < total < 2.0**62 else -1)
+        planned = int(total) if total is not None and 0 < total < 2.0**62 else -1
+        return Line(values | numbers, planned, odd=len(texts) - len(numbers))
 
     return match
 
@@ -95,6 +95,7 @@ class TextLog:
             if found is not None:
                 if found.total > 0:
                     out.totals[None] = found.total
+                out.tally.add(Unusable.NOT_A_NUMBER, row, found.odd)
                 records.append(found.values)
                 rows.append(row)
             elif line.strip() and line.strip() != self._last:

@@ -27,6 +27,8 @@ class Line:
     """Of a line that was wrapped: the beginning of what the next one goes on with."""
     smoothed: tuple[str, float] | None = None
     """The metric that is an exponential mean, debiased, and its decay (see `smoothed.Mean`)."""
+    odd: int = 0
+    """How many values that should be numbers are none."""
 
 
 def plain(raw: bytes) -> str:
@@ -35,9 +37,14 @@ def plain(raw: bytes) -> str:
     return _ESCAPE.sub("", text) if "\x1b" in text else text
 
 
+_GROUPED = re.compile(r"\s*[-+]?\d{1,3}(?:,\d{3})+(?![\d,])")
+
+
 def read_number(text: str) -> float | None:
-    """The number that a piece of text spells, with or without separators of thousands."""
-    return number(text.replace(",", ""))
+    """The number that a piece of text spells, with or without commas between thousands; "2,5" is none."""
+    if "," not in text:
+        return number(text)
+    return number(text.replace(",", "")) if _GROUPED.match(text) else None
 
 
 _STAMP = re.compile(r"\[?(\d{4}[-/]\d\d[-/]\d\d[ T]\d\d:\d\d:\d\d(?:[.,]\d+)?(?:Z|[+-]\d\d:?\d\d)?)")
