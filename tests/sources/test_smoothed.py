@@ -6,6 +6,7 @@ import json
 import math
 import random
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,8 +15,11 @@ from hypothesis import strategies as st
 from log_rig import parse, rows_of, same
 
 from detectors.types import Role
+from monitor.backtest import episodes
 from monitor.roles import role_of
 from monitor.sources.files import PARSERS
+from monitor.sources.files.replay import read_file
+from monitor.wiring import new_engine
 
 RAW = "loss (de-smoothed)"
 NAN = math.nan
@@ -101,3 +105,15 @@ def test_the_mean_is_carried_by_the_state(losses: list[float]) -> None:
         state = parser.state()
     whole: list[dict[str, Any]] = rows_of([PARSERS["text"].make({}).feed(lines, 0)])
     same(rows_of(parts), whole)
+
+
+def test_a_spike_behind_a_mean_is_an_incident_at_the_same_step_as_without(tmp_path: Path) -> None:
+    noise = random.Random(7)
+    losses = [3.0 + noise.gauss(0, 0.02) + (3.0 if 600 <= i < 612 else 0.0) for i in range(900)]
+    (tmp_path / "mean.log").write_text("".join(printed(losses)))
+    (tmp_path / "raw.jsonl").write_text("".join(f'{{"step":{i},"loss":{x:.6f}}}\n' for i, x in enumerate(losses)))
+    found = {}
+    for name in ("mean.log", "raw.jsonl"):
+        seen = episodes(read_file(str(tmp_path / name)), new_engine(math.inf))
+        found[name] = [(e.kind, e.severity, e.first_step, e.detected_step, e.paged_step) for e in seen]
+    assert found["mean.log"] == found["raw.jsonl"] != []
