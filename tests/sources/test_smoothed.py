@@ -107,9 +107,10 @@ def test_the_mean_is_carried_by_the_state(losses: list[float]) -> None:
     same(rows_of(parts), whole)
 
 
-def test_a_spike_behind_a_mean_is_an_incident_at_the_same_step_as_without(tmp_path: Path) -> None:
+@pytest.mark.parametrize("spike", [1, 3, 12])
+def test_a_spike_behind_a_mean_is_the_same_incident_as_without_it(tmp_path: Path, spike: int) -> None:
     noise = random.Random(7)
-    losses = [3.0 + noise.gauss(0, 0.02) + (3.0 if 600 <= i < 612 else 0.0) for i in range(900)]
+    losses = [3.0 + noise.gauss(0, 0.02) + (3.0 if 600 <= i < 600 + spike else 0.0) for i in range(900)]
     (tmp_path / "mean.log").write_text("".join(printed(losses)))
     (tmp_path / "raw.jsonl").write_text("".join(f'{{"step":{i},"loss":{x:.6f}}}\n' for i, x in enumerate(losses)))
     found = {}
