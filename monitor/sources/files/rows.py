@@ -18,7 +18,6 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import lru_cache
 from itertools import chain
-from operator import itemgetter
 from typing import Any
 
 import numpy as np
@@ -170,15 +169,10 @@ class Tabulator:
 
     def records(self, records: Sequence[dict[str, Any]], rows: Sequence[int] | Ints, out: Parsed) -> None:
         """Add the pieces of `records`, which stand at `rows`, to `out`."""
-        keys = tuple(records[0]) if records else ()
-        if len(keys) > 1 and set(map(len, records)) == {len(keys)}:
-            try:
-                values = list(chain.from_iterable(map(itemgetter(*keys), records)))
-            except KeyError:
-                pass
-            else:
-                self._group(keys, values, np.asarray(rows, np.int64), out)
-                return
+        if records and list(chain.from_iterable(records)) == list(records[0]) * len(records):  # the usual case, at once
+            values = list(chain.from_iterable(map(dict.values, records)))
+            self._group(tuple(records[0]), values, np.asarray(rows, np.int64), out)
+            return
         groups: dict[tuple[str, ...], tuple[list[Any], list[int]]] = {}
         for record, row in zip(records, rows, strict=True):
             values, at = groups.setdefault(tuple(record), ([], []))
