@@ -4,7 +4,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 WRITERS := .venv-writers
 
-.PHONY: demo check test test-real writers soak schema lock bench-latency bench-idle bench-backtest clean
+.PHONY: demo check test test-real writers soak schema lock bench-latency bench-idle bench-backtest bench-parsers clean
 
 demo: $(READY)
 	@$(BIN)/runwarden demo
@@ -41,6 +41,9 @@ bench-idle: $(READY)
 
 bench-backtest: $(READY)
 	$(BIN)/python -m benchmarks.backtest_speed
+
+bench-parsers: $(READY)
+	$(BIN)/python -m benchmarks.parsers
 
 $(READY): requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Runwarden needs Python 3.11 or newer; name one: make PYTHON=python3.12"; exit 1; }

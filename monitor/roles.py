@@ -51,10 +51,11 @@ _TABLE: tuple[tuple[Role, int, str, str], ...] = (
     (Role.LOSS_SCALE, 0, "", r"(cur(rent)?_|fp16_|dynamic_|grad_)?(loss|grad)_scale(r|r_scale)?"),
     (Role.SKIPPED_STEPS, 0, "steps", r"(number_of_)?skipped(_(iterations|iters|steps))?|overflows?"),
     (Role.NAN_STEPS, 0, "steps", r"(number_of_)?nan_(iterations|iters|steps)"),
-    (Role.EVAL_LOSS, 0, "", r"(val(id(ation)?)?|eval(uation)?|dev)_(lm_|ce_|avg_|mean_|total_)?loss(_epoch)?"),
+    (Role.EVAL_LOSS, 0, "", r"(val(id(at(e|ion))?)?|eval(uation)?|dev)_(lm_|ce_|avg_|mean_|total_)?loss(_epoch)?"),
     (Role.EVAL_LOSS, 1, "", r"(lm_)?loss_(val(id(ation)?)?|eval(uation)?|dev)|lm_loss_validation(_.*)?"),
     (Role.EVAL_LOSS, 2, "", r"(test|heldout|held_out)_(.*_)?loss|loss_test"),
     (Role.EVAL_LOSS, COMPONENT_RANK, "", r"(val(id(ation)?)?|eval(uation)?|dev)_(.*_)?(loss|ppl|bpb|perplexity)(_.*)?"),
+    (Role.LOSS, -1, "", r"loss_de_smoothed"),
     (Role.LOSS, 0, "", r"loss"),
     (
         Role.LOSS,

@@ -13,6 +13,7 @@ from monitor.config import ConfigError, load
 from monitor.expression import Expression
 from monitor.sources.files import only_patterns, with_patterns
 from monitor.sources.files.source import Watch
+from monitor.sources.files.textline import read_number
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "custom_pattern"
 REGEX = (
@@ -98,3 +99,35 @@ def test_inspect_tries_an_expression_alone(capsys: pytest.CaptureFixture[str], t
     assert main(["inspect", str(log), "--pattern", "(?P<x>"]) == 2
     assert "the pattern is not RE2: " in capsys.readouterr().err
     assert main(["inspect", str(log), "--pattern", r"nothing (?P<x>\d)"]) == 2
+
+
+@pytest.mark.parametrize(
+    ("regex", "said"),
+    [
+        (r"nothing (?P<x>\d)", "no line matches the pattern"),
+        (r"loss=(?P<loss>\S+)", "matches, first line 2, but no group that names a metric holds a number"),
+    ],
+)
+def test_inspect_says_why_an_expression_sees_nothing(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, regex: str, said: str
+) -> None:
+    log = tmp_path / "odd.log"
+    log.write_text("hello\nit 1 loss=2,5 acc=12%\n")
+    assert main(["inspect", str(log), "--pattern", regex]) == 2
+    assert said in capsys.readouterr().err
+
+
+def test_a_group_that_is_no_number_is_counted_and_the_rest_of_the_row_is_kept(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    log = tmp_path / "odd.log"
+    log.write_text("it 1 loss=2.5 acc=12%\n")
+    assert main(["inspect", str(log), "--pattern", r"it (?P<step>\d+) loss=(?P<loss>\S+) acc=(?P<acc>\S+)"]) == 0
+    assert "not a number: 1, first in line 1" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted"), [("1,234", 1234.0), ("2,5", None), ("12,3456", None), ("-1,000.5", -1000.5)]
+)
+def test_a_comma_stands_between_thousands_and_nowhere_else(text: str, wanted: float | None) -> None:
+    assert read_number(text) == wanted

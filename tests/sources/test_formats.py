@@ -1,4 +1,4 @@
-"""Every format's lines, written after its trainer's format string, become the rows that the trainer meant."""
+"""What the formats of lines have in common, and what of a line depends on those before it."""
 
 from __future__ import annotations
 
@@ -12,110 +12,6 @@ from monitor.sources.files import PARSERS
 from monitor.sources.files.rows import Unusable
 
 NAN = math.nan
-
-
-TEXT = {
-    "megatron": (
-        (" iteration       10/    1000 | consumed samples:         5120 | elapsed time per iteration (ms): 812.5 |"
-        " learning rate: 1.875E-05 | global batch size:   512 | lm loss: 7.244238E+00 | loss scale: 1024.0 |"
-        " grad norm: 6.593 | number of skipped iterations:   0 | number of nan iterations:   0 |"),
-        {
-            "step": 10, "consumed samples": 5120.0, "elapsed time per iteration (ms)": 812.5,
-            "learning rate": 1.875e-05, "global batch size": 512.0, "lm loss": 7.244238,
-            "loss scale": 1024.0, "grad norm": 6.593,
-            "number of skipped iterations": 0.0, "number of nan iterations": 0.0,
-        },
-    ),
-    "torchtitan": (
-        ("[rank0]:[titan] 2026-05-05 10:00:00,250 - root - INFO - \x1b[31mstep: 10  \x1b[32mloss:  6.25119  "
-        "\x1b[38;2;180;60;0mgrad_norm:  1.4412  \x1b[36mmemory: 22.10GiB(46.53%)  \x1b[34mtps: 8,131  "
-        "\x1b[36mtflops: 89.12  \x1b[35mmfu: 28.56%\x1b[39m"),
-        {
-            "step": 10, "t": 1777975200.25, "loss": 6.25119, "grad_norm": 1.4412, "memory": 22.1, "tps": 8131.0,
-            "tflops": 89.12, "mfu": 28.56,
-        },
-    ),
-    "tqdm": (
-        "train:   2%|▏         | 30/1500 [00:00<00:47, 31.20it/s, loss=2.3161, grad_norm=1.622, lr=1.33e-04]",
-        {"step": 30, "loss": 2.3161, "grad_norm": 1.622, "lr": 1.33e-4, "it_per_s": 31.2},
-    ),
-    "nanogpt": (
-        "iter 250: loss 3.5031, time 135.42ms, mfu 38.11%",
-        {"step": 250, "loss": 3.5031, "time_ms": 135.42, "mfu": 38.11},
-    ),
-    "nanogpt eval": (
-        "step 250: train loss 3.5031, val loss 3.6125",
-        {"step": 250, "train/loss": 3.5031, "val/loss": 3.6125},
-    ),
-    "nanochat": (
-        ("step 00120/21400 (0.56%) | loss: 4.512345 | lrm: 1.00 | dt: 512.33ms | tok/sec: 1,023,456 | mfu: 41.20 | "
-        "total time: 1.02m | eta: 181.6m"),
-        {
-            "step": 120, "loss": 4.512345, "lrm": 1.0, "dt_ms": 512.33, "tok_per_s": 1023456.0, "mfu": 41.2,
-            "total_time_m": 1.02,
-        },
-    ),
-    "modded-nanogpt": (
-        "step:125/3375 val_loss:4.85424 train_time:56.129s step_avg:449.03ms",
-        {"step": 125, "val_loss": 4.85424, "train_time_ms": 56129.0, "step_avg_ms": 449.03},
-    ),
-    "modded-nanogpt nan": (
-        "step:1/3375 train_loss:10.5 train_time:74701ms step_avg:nanms",
-        {"step": 1, "train_loss": 10.5, "train_time_ms": 74701.0, "step_avg_ms": NAN},
-    ),
-    "modded-nanogpt short": ("s:4 trl:3.25 norm:1.5", {"step": 4, "train_loss": 3.25, "grad_norm": 1.5}),
-    "deepspeed": (
-        "[2026-05-25 22:30:04,500] [INFO] [logging.py:60:log_dist] [Rank 0] step=10, skipped=2, lr=[0.1, 0.1]",
-        {"step": 10, "t": 1779748204.5, "skipped": 2.0, "lr": 0.1},
-    ),
-    "deepspeed timer": (
-        ("[2026-05-25 22:30:04,500] [INFO] [timer.py:208:stop] epoch=0/micro_step=20/global_step=10, "
-        "RunningAvgSamplesPerSec=8.5, CurrSamplesPerSec=9.25, MemAllocated=1.5GB, MaxMemAllocated=2.0GB"),
-        {"step": 10, "t": 1779748204.5, "RunningAvgSamplesPerSec": 8.5, "CurrSamplesPerSec": 9.25},
-    ),
-    "absl": (
-        "I0307 03:25:34.376671 139958446696192 logging_writer.py:48] [1900] global_step=1900, grad_norm=4.5, loss=4.25",
-        {"step": 1900, "grad_norm": 4.5, "loss": 4.25},
-    ),
-    "mlperf validation": (
-        (':::MLLOG {"time_ms": 1760055791500, "key": "tracked_stats", "value": {"validation_step_time": 0.5}, '
-        '"metadata": {"lineno": 3, "step": 2, "samples_count": 128}}'),
-        {"t": 1760055791.5, "samples_count": 128.0, "validation_step_time": 0.5},
-    ),
-    "mmdet": (
-        ("2026-01-12 12:38:53,500 - mmdet - INFO - Epoch [2][50/400]\tlr: 1.978e-03, eta: 1 day, 0:57:21, time: 0.511, "
-        "data_time: 0.189, memory: 4267, loss_cls: 1.4711, loss: 2.1291"),
-        {
-            "step": 450, "t": 1768221533.5, "epoch": 2.0, "lr": 0.001978, "time": 0.511, "data_time": 0.189,
-            "memory": 4267.0, "loss_cls": 1.4711, "loss": 2.1291,
-        },
-    ),
-    "mlperf": (
-        ('0: :::MLLOG {"namespace": "", "time_ms": 1760055791500, "event_type": "POINT_IN_TIME", "key": '
-        '"tracked_stats", "value": {"train_step_time": 0.5, "reduced_train_loss": 8.5}, '
-        '"metadata": {"lineno": 3, "step": 64.0}}'),
-        {"step": 64, "t": 1760055791.5, "train_step_time": 0.5, "reduced_train_loss": 8.5},
-    ),
-    "hugging face": (
-        "  3%|x | 30/1000 [00:10<05:00]{'loss': '2.345', 'grad_norm': nan, 'learning_rate': '5e-05', 'epoch': '0.02'}",
-        {"loss": 2.345, "grad_norm": NAN, "learning_rate": 5e-05, "epoch": 0.02},
-    ),
-    "json in text": ('INFO {"step": 10, "loss": NaN, "note": "x"}', {"step": 10, "loss": NAN}),
-    "generic": (
-        "Step 10/500: loss=2.5, lr=1e-3, grad_norm=inf",
-        {"step": 10, "loss": 2.5, "lr": 0.001, "grad_norm": math.inf},
-    ),
-    "generic colon": ("train | global_step: 7 | loss: 2.5 | dt: 12ms", {"step": 7, "loss": 2.5, "dt_ms": 12.0}),
-}  # fmt: skip
-
-
-@pytest.mark.parametrize("name", list(TEXT))
-def test_a_line_of_a_known_trainer_is_a_row(name: str) -> None:
-    line, wanted = TEXT[name]
-    found, parsed = parse("text", line + "\n")
-    same(found, [{"row": 0, **wanted}])
-    assert not parsed.lines
-    assert PARSERS["text"].recognise([line.encode()])
 
 
 @pytest.mark.parametrize(
@@ -289,6 +185,11 @@ def test_an_empty_csv_cell_is_absent_and_nan_is_a_value() -> None:
 def test_a_csv_header_that_grows_is_a_header() -> None:
     found, _ = parse("csv", "step,loss\n1,2\nstep,loss,lr\n2,3,0.5\n")
     same(found, [{"row": 1, "step": 1, "loss": 2.0}, {"row": 3, "step": 2, "loss": 3.0, "lr": 0.5}])
+
+
+def test_a_csv_column_that_comes_twice_is_two_metrics() -> None:
+    found, _ = parse("csv", "step,loss,loss\n1,2,3\n")
+    same(found, [{"row": 1, "step": 1, "loss": 2.0, "loss#2": 3.0}])
 
 
 @pytest.mark.parametrize(

@@ -53,6 +53,17 @@ def _fields(line: bytes, delimiter: str) -> list[str]:
         return []
 
 
+def _unique(names: list[str]) -> tuple[str, ...]:
+    """Names of columns; one that comes again gets its place, since a row has one value for each metric."""
+    out: dict[str, None] = {}
+    for i, name in enumerate(names):
+        free = name
+        while free in out:
+            free += f"#{i}"
+        out[free] = None
+    return tuple(out)
+
+
 def _digest(header: Sequence[str], fields: Sequence[str]) -> str:
     """Of the cells that are not empty, whatever their order."""
     cells = sorted(f"{name}={value}" for name, value in zip(header, fields, strict=True) if value)
@@ -87,7 +98,7 @@ class CsvLog:
             return 0
         if len(filled) < 2:
             return WRITING
-        header = _fields(lines[filled[0]], self._delimiter)
+        header = _unique(_fields(lines[filled[0]], self._delimiter))
         last = filled[self._rows if len(filled) > self._rows else 1]
         fields = _fields(lines[last], self._delimiter)
         if not set(self._header) <= set(header) or len(fields) != len(header):
@@ -96,7 +107,7 @@ class CsvLog:
             return WRITING if _digest(header, fields) == self._first else 0
         if _digest(header, fields) != self._last:
             return 0
-        self._header = tuple(header)
+        self._header = header
         return last + 1
 
     def feed(self, lines: Sequence[bytes], first_row: int) -> Parsed:
@@ -109,7 +120,7 @@ class CsvLog:
                 continue
             if not self._header:
                 self._delimiter = _delimiter(line)
-                self._header = tuple(_fields(line, self._delimiter))
+                self._header = _unique(_fields(line, self._delimiter))
                 continue
             fields = _fields(line, self._delimiter)
             if len(fields) == len(self._header):

@@ -41,6 +41,7 @@ class TrainerState:
         self._last = str(state.get("last", ""))
         self._inside = bool(state.get("inside"))
         self._part: list[bytes] = [str(line).encode() for line in state.get("part", ())]
+        self._size = sum(map(len, self._part))
         self._table = Tabulator()
 
     def state(self) -> dict[str, Any]:
@@ -58,7 +59,7 @@ class TrainerState:
             if again._entries == self._entries and again._entries:
                 if again._last != self._last:
                     return 0
-                self._inside, self._part = True, []
+                self._inside, self._part, self._size = True, [], 0
                 return i + 1
         return 0
 
@@ -92,16 +93,17 @@ class TrainerState:
             self._inside = text.endswith(_HISTORY)
             return None
         if indent == 2 and text.lstrip().startswith(_HISTORY_END):
-            self._inside, self._part = False, []
+            self._inside, self._part, self._size = False, [], 0
             return None
         if indent == 4 and text.endswith(b"{"):
-            self._part = []
-        if sum(map(len, self._part)) < MAX_ENTRY_BYTES:  # else it ends without a brace that fits and is counted
+            self._part, self._size = [], 0
+        if self._size < MAX_ENTRY_BYTES:  # else it ends without a brace that fits and is counted
             self._part.append(text)
+            self._size += len(text)
         if indent != 4 or not text.lstrip().startswith(b"}"):
             return None
         entry = b"\n".join(self._part).rstrip(b",")
-        self._part = []
+        self._part, self._size = [], 0
         self._entries += 1
         self._last = hashlib.sha256(entry).hexdigest()[:32]
         return entry

@@ -1,6 +1,6 @@
 """JSON lines: one object per line, as W&B exports, Lightning, LLaMA-Factory, mmdet and most own loggers write them.
 
-The fast path decodes 64 KiB of lines as one array with orjson; a bare NaN or a bad line makes only its own block fall
+The fast path decodes 256 lines as one array with orjson; a bare NaN or a bad line makes only its own block fall
 back to line by line, first orjson, then the standard library for what orjson refuses (NaN, Infinity).
 """
 
@@ -8,17 +8,18 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import orjson
 
 from detectors.types import Role
 from monitor.roles import role_of
-from monitor.sources.files.rows import CLOCK_KEYS, STEP_KEYS, Parsed, Tabulator, Tally, Unusable, flat
+from monitor.sources.files.rows import CLOCK_KEYS, STEP_KEYS, Parsed, Piece, Tabulator, Tally, Unusable, flat
 from monitor.sources.files.values import number
 
-BLOCK_BYTES = 1 << 16
+BLOCK_LINES = 256
 HEAD_LINES = 50
 _NONFINITE = re.compile(rb"(?<=[:,\[\s])([-+]?)(nan|inf(?:inity)?)(?=\s*[,}\]])", re.IGNORECASE)
 _TELLING = (Role.LOSS, Role.EVAL_LOSS, Role.GRAD_NORM, Role.STEP_TIME, Role.THROUGHPUT)
@@ -80,51 +81,53 @@ class JsonLines:
     def feed(self, lines: Sequence[bytes], first_row: int) -> Parsed:
         """Parse complete lines, the first of which is number `first_row`."""
         out = Parsed()
-        records: list[dict[str, Any]] = []
-        rows: list[int] = []
-        count_epochs = False
-        for start, stop in _blocks(lines):
-            block = lines[start:stop]
-            joined = b",".join(block)
-            values = _array(joined, len(block))
-            if values is None:
-                values = [decode(line) for line in block]
-            count_epochs = count_epochs or b'"iter"' in joined
-            if set(map(type, values)) == {dict}:
-                records += values
-                rows += range(first_row + start, first_row + stop)
-                continue
-            for i, (value, line) in enumerate(zip(values, block, strict=True), first_row + start):
-                if type(value) is dict:
-                    records.append(value)
-                    rows.append(i)
-                elif line.strip(b" \t\r\0"):
-                    out.tally.add(Unusable.NOT_A_RECORD, i)
-                    out.lines.append((i, line.decode(errors="replace")))
-        if count_epochs:
-            self._epochs.unroll(records)
-        self._table.records(records, rows, out)
+        for start in range(0, len(lines), BLOCK_LINES):
+            self._block(lines[start : start + BLOCK_LINES], first_row + start, out)
+        out.pieces = joined(out.pieces)
         return out
 
+    def _block(self, block: Sequence[bytes], first_row: int, out: Parsed) -> None:
+        """Parse so many lines that what they become stays in the processor's cache."""
+        records = _array(block)
+        if records is None:
+            records = [decode(line) for line in block]
+        rows = np.arange(first_row, first_row + len(block))
+        if set(map(type, records)) != {dict}:
+            for row, record, line in zip(rows.tolist(), records, block, strict=True):
+                if type(record) is not dict and line.strip(b" \t\r\0"):
+                    out.tally.add(Unusable.NOT_A_RECORD, row)
+                    out.lines.append((row, line.decode(errors="replace")))
+            rows = rows[[type(record) is dict for record in records]]
+            records = [record for record in records if type(record) is dict]
+        if any("iter" in record for record in records):
+            self._epochs.unroll(records)
+        self._table.records(records, rows, out)
 
-def _blocks(lines: Sequence[bytes]) -> Iterator[tuple[int, int]]:
-    start = size = 0
-    for i, line in enumerate(lines):
-        size += len(line)
-        if size >= BLOCK_BYTES:
-            yield start, i + 1
-            start, size = i + 1, 0
-    if start < len(lines):
-        yield start, len(lines)
+
+def joined(pieces: Sequence[Piece]) -> list[Piece]:
+    """`pieces` with those of the same run and metrics made one, in the order of their rows."""
+    groups: dict[tuple[str | None, tuple[str, ...]], list[Piece]] = {}
+    for piece in pieces:
+        groups.setdefault((piece.run, piece.columns), []).append(piece)
+    return [_joined(parts) if len(parts) > 1 else parts[0] for parts in groups.values()]
 
 
-def _array(joined: bytes, count: int) -> list[Any] | None:
-    """The values of lines joined by commas; None if they are not all plain JSON, one value per line."""
+def _joined(parts: Sequence[Piece]) -> Piece:
+    row, step = np.concatenate([p.row for p in parts]), np.concatenate([p.step for p in parts])
+    t, values = np.concatenate([p.t for p in parts]), np.concatenate([p.values for p in parts])
+    if (row[1:] < row[:-1]).any():  # records that differ in what is no metric
+        order = np.argsort(row)
+        row, step, t, values = row[order], step[order], t[order], values[order]
+    return Piece(parts[0].run, parts[0].columns, row, step, t, values)
+
+
+def _array(lines: Sequence[bytes]) -> list[Any] | None:
+    """The values of lines; None if they are not all plain JSON, one value per line."""
     try:
-        values: list[Any] = orjson.loads(b"[" + joined + b"]")
+        values: list[Any] = orjson.loads(b"[" + b",".join(lines) + b"]")
     except orjson.JSONDecodeError:
         return None
-    return values if len(values) == count else None
+    return values if len(values) == len(lines) else None
 
 
 class Epochs:

@@ -1,9 +1,10 @@
 r"""One function per trainer: a console line → its step and metrics, or None if it is another's.
 
-Sources of the formats: Megatron-LM `training_log`, torchtitan `metrics.py`, nanoGPT `train.py`, nanochat
-`base_train.py`, modded-nanogpt's records, DeepSpeed `log_dist`, mmcv's TextLoggerHook, MLPerf logging, the dicts that
-Hugging Face's Trainer prints. Names of metrics are the writer's;
-a unit glued to the number becomes part of the name (`train_time_ms`). All expressions are linear in the line's length.
+Sources of the formats: Megatron-LM `training_log`, torchtitan `metrics.py`, fairseq `progress_bar.py`, DeepSpeed
+`log_dist`, OLMo-core's ConsoleLoggerCallback, mmcv's TextLoggerHook, MLPerf logging, the dicts that Hugging Face's
+Trainer prints; nanoGPT and its kin are in `nano`. Names of metrics are the writer's; a unit glued to the number becomes
+part of the name (`train_time_ms`). All expressions are linear in the line's length. `PATTERNS`, at the end, is the only
+list of them.
 """
 
 from __future__ import annotations
@@ -13,18 +14,18 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-from monitor.sources.files.loose import embedded_json, generic, tqdm
-from monitor.sources.files.textline import MAX_REPEATS, NUMBER, Line, pairs_of, read_number, with_clock
+from monitor.sources.files.loose import embedded_json, generic, record_in, tqdm
+from monitor.sources.files.nano import llmc, modded, nanochat, nanogpt
+from monitor.sources.files.textline import EXACT, MAX_REPEATS, NUMBER, Line, pairs_of, read_number, with_clock
+from monitor.sources.files.values import number
 
-MARKS = ("step", "iter", "it/s", "s/it", "s:", "'loss'", '"', "Step", "Iter", "STEP", "Epoch")
-"""A line without any of these is no line of metrics."""
-
+Reader = Callable[[str], Line | None]
 
 _MEGATRON = re.compile(r"\biteration\s+(\d+)\s*/\s*(\d+)\s*\|(.*)")
 
 
 def megatron(line: str) -> Line | None:
-    """` iteration n/ N | key: value | …`, also for DeepSpeed's fork and NeMo 1."""
+    """` iteration n/ N | key: value | …`, also of DeepSpeed's fork and NeMo 2."""
     found = _MEGATRON.search(line)
     if not found:
         return None
@@ -34,6 +35,20 @@ def megatron(line: str) -> Line | None:
     nan_if_absent = ("lm loss",) if line.rstrip().endswith("|") else ()  # else it was cut
     head = with_clock(line[: found.start()], found[1], {})
     return Line({**head, **values}, int(found[2]), nan_if_absent, rest)
+
+
+_MEGATRON_EVAL = re.compile(r"\bvalidation loss at iteration (\d{1,18})(?: on (\w{1,50}) set)?[^|]{0,50}\|(.*)")
+
+
+def megatron_eval(line: str) -> Line | None:
+    """` validation loss at iteration n | lm loss value: x | lm loss PPL: y |`, named as it names them elsewhere."""
+    found = _MEGATRON_EVAL.search(line)
+    if not found:
+        return None
+    where = found[2] or "validation"
+    items = megatron_items(found[3])[0]
+    values = {k.replace(" value", f" {where}").replace(" PPL", f" {where} ppl"): x for k, x in items.items()}
+    return Line(with_clock(line[: found.start()], found[1], values)) if values else None
 
 
 def megatron_items(text: str) -> tuple[dict[str, Any], str]:
@@ -48,11 +63,18 @@ def megatron_items(text: str) -> tuple[dict[str, Any], str]:
     return values, "" if known else item.strip()
 
 
-_MMDET = re.compile(r"\bEpoch(?:\(train\))?\s{1,4}\[(\d+)\]\s{0,4}\[\s{0,8}(\d+)/(\d+)\]\s(.*)")
+_MMDET = re.compile(r"\bEpoch(?:\(train\))?\s{1,8}\[(\d+)\]\s{0,4}\[\s{0,8}(\d+)/(\d+)\]\s(.*)")
+_MMDET_ITER = re.compile(r"\bIter(?:\(train\))?\s{1,8}\[\s{0,8}(\d{1,18})/(\d{1,18})\]\s(.*)")
 
 
 def mmdet(line: str) -> Line | None:
-    """`Epoch [1][50/1833] lr: 1.9e-03, eta: 1:02:03, time: 0.511, data_time: 0.189, …`; steps go on over epochs."""
+    """`Epoch [1][50/1833] lr: 1.9e-03, eta: 1:02:03, time: 0.511, data_time: 0.189, …`; steps go on over epochs.
+
+    Also `Epoch(train) …` of mmengine, and `Iter [50/40000] …` where a run is counted in iterations.
+    """
+    if found := _MMDET_ITER.search(line):
+        values = {k: v for k, v in pairs_of(found[3]).items() if k not in ("eta", "day", "days")}
+        return Line(with_clock(line, found[1], values), int(found[2])) if values else None
     found = _MMDET.search(line)
     if not found or len(found[1] + found[3]) > 18:
         return None
@@ -81,57 +103,34 @@ def mlperf(line: str) -> Line | None:
     return Line({**head, **counts, **{str(k): v for k, v in stats.items()}})
 
 
-_NANOCHAT = re.compile(r"\bstep (\d+)/(\d+) \([\d.]+%\) \| (.*)")
-_NANOCHAT_ITEM = re.compile(rf"([A-Za-z_][A-Za-z_/ 0-9]*): ?({NUMBER})(ms|m|s|%)?$")
-_NANOCHAT_NAMES = {"dt": "dt_ms", "tok/sec": "tok_per_s", "bf16_mfu": "mfu", "total time": "total_time_m"}
+_FAIRSEQ = re.compile(
+    r"\bepoch (\d{1,9})(?: \| (?:valid on '(\w{1,50})' subset \| )?|:\s{1,8}\d{1,18} / \d{1,18} )(.*)"
+)
+_FAIRSEQ_ITEM = re.compile(rf"([A-Za-z_][\w.]{{0,60}})[= ]({NUMBER})$")
 
 
-def nanochat(line: str) -> Line | None:
-    """`step 00120/21400 (0.56%) | loss: 4.5 | lrm: 1.00 | dt: 512.33ms | tok/sec: 1,023,456 | …`."""
-    found = _NANOCHAT.search(line)
-    if not found:
+def fairseq(line: str) -> Line | None:
+    """`epoch 001:  10 / 99 loss=9.5, …, num_updates=10, …` of an interval, `epoch 001 | loss 9.5 | …` of an epoch.
+
+    The interval's names are bare; an epoch's and a validation's begin with `train_` and `valid_`, as fairseq names
+    them itself where it writes JSON: `{"epoch": 1, "update": 0.1, "loss": "9.5", …}`. Steps are its updates.
+    """
+    values: dict[str, Any]
+    if (record := record_in(line)) is not None:
+        values = {k: x for k, v in record.items() if (x := number(v)) is not None}
+    elif found := _FAIRSEQ.search(line):
+        pairs = map(_FAIRSEQ_ITEM.match, map(str.strip, re.split(r", | \| ", found[3])))
+        values = {p[1]: x for p in pairs if p and (x := read_number(p[2])) is not None}
+        if " | " in found[3]:
+            values = {f"{found[2] or 'train'}_{k}": x for k, x in values.items()}
+        values["epoch"] = float(found[1])
+    else:
         return None
-    values: dict[str, Any] = {}
-    for item in found[3].split("|"):
-        pair = _NANOCHAT_ITEM.match(item.strip())
-        if pair and pair[1] not in ("eta", "epoch") and (x := read_number(pair[2])) is not None:
-            values[_NANOCHAT_NAMES.get(pair[1], pair[1])] = x
-    return Line(with_clock("", found[1], values), int(found[2])) if values else None
-
-
-_NANOGPT = re.compile(rf"^iter (\d+): loss ({NUMBER})(?:, time ({NUMBER})ms)?(?:, mfu ({NUMBER})%)?")
-_NANOGPT_EVAL = re.compile(rf"^step (\d+): train loss ({NUMBER}), val loss ({NUMBER})")
-
-
-def nanogpt(line: str) -> Line | None:
-    """`iter 250: loss 3.2031, time 135.42ms, mfu 38.11%`; `step 250: train loss 3.2, val loss 3.3`."""
-    names: tuple[str, ...] = ("loss", "time_ms", "mfu")
-    found = _NANOGPT.search(line)
-    if not found:
-        names, found = ("train/loss", "val/loss"), _NANOGPT_EVAL.search(line)
-    if not found:
+    counts = [k for k in values if k.endswith("num_updates")]
+    if not counts or not 0 <= values[counts[0]] < EXACT:
         return None
-    pairs = zip(names, found.groups()[1:], strict=True)
-    values = {name: x for name, text in pairs if text is not None and (x := read_number(text)) is not None}
-    return Line(with_clock("", found[1], values))
-
-
-_MODDED = re.compile(r"(?:^|\s)(?:step|s):(\d+)(?:/(\d+))?\s+(\S.*)")
-_MODDED_ITEM = re.compile(rf"(?<![\w/.])([A-Za-z_][\w/.]{{0,100}}):({NUMBER})(ms|s)?(?=\s|$)")
-_MODDED_NAMES = {"trl": "train_loss", "norm": "grad_norm"}
-
-
-def modded(line: str) -> Line | None:
-    """`step:125/3375 val_loss:4.85 train_time:56129ms step_avg:449.03ms`; `s:n trl:… norm:…`."""
-    found = _MODDED.search(line)
-    if not found:
-        return None
-    values: dict[str, Any] = {}
-    for name, text, unit in _MODDED_ITEM.findall(found[3]):
-        if (x := read_number(text)) is not None:
-            known = _MODDED_NAMES.get(name, name)
-            values[f"{known}_ms" if unit else known] = x * 1000 if unit == "s" else x
-    return Line(with_clock("", found[1], values), int(found[2] or -1)) if values else None
+    step = values.pop(counts[0])
+    return Line(with_clock(line, str(int(step)), values)) if len(values) > 1 else None
 
 
 _TORCHTITAN = re.compile(r"\bstep:\s{0,8}([\d,]{1,20})(?:/([\d,]{1,20}))?\s+")
@@ -146,7 +145,8 @@ def torchtitan(line: str) -> Line | None:
     if not found or "loss:" not in line:
         return None
     pairs = _TORCHTITAN_ITEM.findall(line, found.end())
-    values = {name: x for name, text in pairs if (x := read_number(text)) is not None}
+    kind = "validate/" if line[: found.start()].endswith("validate ") else ""
+    values = {kind + name: x for name, text in pairs if (x := read_number(text)) is not None}
     step, total = found[1].replace(",", ""), (found[2] or "").replace(",", "")
     return Line(with_clock(line, step, values), int(total or -1)) if values and step else None
 
@@ -182,8 +182,9 @@ def deepspeed(line: str) -> Line | None:
     return Line(with_clock(line, found[1], pairs_of(found[2]))) if found else None
 
 
-_OLMO = re.compile(r"\[step=([\d,]{1,24})(?:/([\d,]{1,24}))?,epoch=")
-_OLMO_ITEM = re.compile(rf"    ([^\s=][^=]{{0,200}})=({NUMBER})$")
+_OLMO = re.compile(r"\[step=([\d,]{1,24})(?:/(?:([\d,]{1,24})|\?{1,8}))?,epoch=")
+_OLMO_ITEM = re.compile(rf"    ([^\s=][^=]{{0,200}})=({NUMBER})([BTPE]?)$")
+_OLMO_UNITS = {"": 1.0, "B": 1e9, "T": 1e12, "P": 1e15, "E": 1e18}
 
 
 def olmo_head(line: str) -> Line | None:
@@ -198,20 +199,24 @@ def olmo_item(line: str) -> tuple[str, float] | None:
     """`    train/CE loss=3.412`."""
     found = _OLMO_ITEM.match(line.rstrip())
     x = read_number(found[2]) if found else None
-    return (found[1], x) if found and x is not None else None
+    return (found[1], x * _OLMO_UNITS[found[3]]) if found and x is not None else None
 
 
-PATTERNS: dict[str, Callable[[str], Line | None]] = {
-    "megatron": megatron,
-    "mlperf": mlperf,
-    "mmdet": mmdet,
-    "deepspeed": deepspeed,
-    "nanochat": nanochat,
-    "nanogpt": nanogpt,
-    "modded_nanogpt": modded,
-    "torchtitan": torchtitan,
-    "huggingface": huggingface,
-    "json": embedded_json,
-    "tqdm": tqdm,
-    "generic": generic,
+PATTERNS: dict[Reader, tuple[str, ...]] = {
+    megatron: ("iteration",),
+    megatron_eval: ("validation loss at",),
+    mlperf: (":::MLLOG",),
+    fairseq: ("num_updates",),
+    mmdet: ("Epoch", "Iter"),
+    deepspeed: ("step=",),
+    nanochat: ("step ", "Step "),
+    nanogpt: ("iter ", "step "),
+    llmc: ("step ",),
+    modded: ("step:", "s:"),
+    torchtitan: ("step:",),
+    huggingface: ("loss'",),
+    embedded_json: ("{",),
+    tqdm: ("it/s", "s/it"),
+    generic: ("step", "iter", "update", "Step", "Iter", "Update", "STEP", "ITER", "UPDATE"),
 }
+"""Pattern → what a line must contain, any of it, to be shown to it. The first that takes a line makes its row."""

@@ -1,7 +1,7 @@
 """Records → dense pieces of rows: which key is the step, the clock, the run; what counts as a number.
 
-Shared by all parsers, and the hot path: records with the same keys are converted as one matrix, and only columns that
-hold something else than numbers are looked at value by value. Conventions:
+Shared by all parsers, and the hot path: records with the same keys become one matrix, and only columns that hold
+something else than numbers are looked at value by value. Conventions:
 - step: the first present of `STEP_KEYS`; other step-like keys stay metrics. A row without one has step -1.
 - t: the first present of `CLOCK_KEYS`. Names that also mean a duration (`time`, …) are the clock only where the value
   is an epoch (> 1e9). Small values of the others are kept: seconds since the start.
@@ -27,7 +27,7 @@ from monitor.sources.files.values import NUMBERS, Floats, Ints, clock, number, n
 
 STEP_KEYS = (
     "step", "_step", "global_step", "iteration", "iter", "trainer/global_step", "train/step", "train/global_step",
-    "current_steps", "train_step", "steps", "num_steps", "update", "num_updates", "iter_num", "it", "Step", "Iteration",
+    "current_steps", "train_step", "steps", "num_steps", "num_updates", "update", "iter_num", "it", "Step", "Iteration",
 )  # fmt: skip
 CLOCK_KEYS = (
     "t",
@@ -167,40 +167,40 @@ class Tabulator:
     def __init__(self) -> None:
         self._numeric: set[str] = set()
 
-    def records(self, records: Sequence[dict[str, Any]], rows: Sequence[int], out: Parsed) -> None:
+    def records(self, records: Sequence[dict[str, Any]], rows: Sequence[int] | Ints, out: Parsed) -> None:
         """Add the pieces of `records`, which stand at `rows`, to `out`."""
-        groups: dict[tuple[str, ...], tuple[list[Any], list[int]]] = {}
-        tuples = list(map(tuple, records))
-        if tuples and tuples.count(tuples[0]) == len(tuples):
-            self._group(tuples[0], [r.values() for r in records], np.array(rows, np.int64), out)
+        if records and list(chain.from_iterable(records)) == list(records[0]) * len(records):  # the usual case, at once
+            values = list(chain.from_iterable(map(dict.values, records)))
+            self._group(tuple(records[0]), values, np.asarray(rows, np.int64), out)
             return
-        for keys, record, row in zip(tuples, records, rows, strict=True):
-            group = groups.get(keys)
-            if group is None:
-                group = groups[keys] = ([], [])
-            group[0].append(record.values())
-            group[1].append(row)
+        groups: dict[tuple[str, ...], tuple[list[Any], list[int]]] = {}
+        for record, row in zip(records, rows, strict=True):
+            values, at = groups.setdefault(tuple(record), ([], []))
+            values += record.values()
+            at.append(row)
         for keys, (values, at) in groups.items():
             self._group(keys, values, np.array(at, np.int64), out)
 
     def _group(self, keys: tuple[str, ...], values: list[Any], row: Ints, out: Parsed) -> None:
-        schema = schema_of(keys)
-        kinds = set(map(type, chain.from_iterable(values)))
+        """Rows of the same keys. values: of the first row, then of the second, and so on."""
+        schema, width = schema_of(keys), len(keys)
+        kinds = set(map(type, values))
         if kinds <= NUMBERS and (schema.sure_clock or schema.clock < 0) and schema.total < 0 and keys:
             try:
-                matrix = spelled(np.fromiter(chain.from_iterable(values), np.float64, len(values) * len(keys)))
+                matrix = spelled(np.fromiter(values, np.float64, len(values)))
             except OverflowError:
                 pass
             else:
-                self._dense(schema, matrix.reshape(len(values), len(keys)), row, out)
+                self._dense(schema, matrix.reshape(len(row), width), row, out)
                 return
         if dict in kinds:
             nested = [
-                flat(dict(zip(keys, v, strict=True)), out.tally, int(r)) for v, r in zip(values, row, strict=True)
+                flat(dict(zip(keys, values[i * width : (i + 1) * width], strict=True)), out.tally, r)
+                for i, r in enumerate(row.tolist())
             ]
             self.records(nested, row.tolist(), out)
             return
-        self.columns(keys, list(zip(*values, strict=True)), row, out)
+        self.columns(keys, [values[i::width] for i in range(width)], row, out)
 
     def _dense(self, schema: Schema, matrix: Floats, row: Ints, out: Parsed) -> None:
         n = len(row)

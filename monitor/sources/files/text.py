@@ -12,8 +12,9 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from monitor.expression import Expression
-from monitor.sources.files.patterns import MARKS, OVERFLOW, PATTERNS, megatron, megatron_items, olmo_head, olmo_item
-from monitor.sources.files.rows import Parsed, Tabulator
+from monitor.sources.files.patterns import OVERFLOW, PATTERNS, megatron, megatron_items, olmo_head, olmo_item
+from monitor.sources.files.rows import Parsed, Tabulator, Unusable
+from monitor.sources.files.smoothed import Mean
 from monitor.sources.files.textline import Line, plain, read_number
 
 MAX_LAST = 2_000
@@ -22,11 +23,12 @@ Pattern = Callable[[str], Line | None]
 
 def built_in(line: str) -> Line | None:
     """What the first of the trainers' patterns makes of a line."""
-    if not any(mark in line for mark in MARKS):
-        return None
-    for pattern in PATTERNS.values():
-        if (found := pattern(line)) is not None:
-            return found
+    for pattern, marks in PATTERNS.items():
+        for mark in marks:
+            if mark in line:
+                if (found := pattern(line)) is not None:
+                    return found
+                break
     return None
 
 
@@ -39,11 +41,11 @@ def custom(regex: str) -> Pattern:
         if groups is None:
             return None
         values: dict[str, Any] = {"t": groups["t"]} if "t" in groups else {}
-        for name in ("step", *expression.metrics):
-            if (x := read_number(groups.get(name, ""))) is not None:
-                values[name] = x
+        texts = {name: groups[name] for name in ("step", *expression.metrics) if name in groups}
+        numbers = {name: x for name, text in texts.items() if (x := read_number(text)) is not None}
         total = read_number(groups.get("total", ""))
-        return Line(values, int(total) if total is not None and 0 < total < 2.0**62 else -1)
+        planned = int(total) if total is not None and 0 < total < 2.0**62 else -1
+        return Line(values | numbers, planned, odd=len(texts) - len(numbers))
 
     return match
 
@@ -67,12 +69,14 @@ class TextLog:
         self._overflows = int(state.get("overflows", 0))
         self._block: dict[str, Any] = dict(state.get("block", {}))
         self._rest = str(state.get("rest", ""))
+        self._mean = Mean(state.get("mean", ()))
         self._table = Tabulator()
 
     def state(self) -> dict[str, Any]:
         """What a later parser needs to go on after the last line."""
         state: dict[str, Any] = {"expected": sorted(self._expected), "last": self._last}
         more = {"overflows": self._overflows, "block": self._block, "rest": self._rest}
+        more["mean"] = self._mean.state()
         return {**state, **{k: v for k, v in more.items() if v}}
 
     def known(self, lines: Sequence[bytes]) -> int:  # noqa: ARG002 - part of the protocol
@@ -91,6 +95,7 @@ class TextLog:
             if found is not None:
                 if found.total > 0:
                     out.totals[None] = found.total
+                out.tally.add(Unusable.NOT_A_NUMBER, row, found.odd)
                 records.append(found.values)
                 rows.append(row)
             elif line.strip() and line.strip() != self._last:
@@ -116,6 +121,8 @@ class TextLog:
                 self._expected.add(metric)
             elif metric in self._expected:
                 found.values[metric] = float("nan")
+        if found.smoothed is not None:
+            found.values.update(self._mean.undo(*found.smoothed, found.values))
         if self._overflows and "step" in found.values:
             found.values["fp16_overflows"] = self._overflows
         self._rest = found.rest[:MAX_LAST]

@@ -10,6 +10,8 @@ from typing import Any
 from monitor.sources.files.values import number
 
 MAX_LINE = 20_000
+EXACT = 2.0**53
+"""Up to here a float holds every whole number."""
 _ESCAPE = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)|\x1b[@-_]")
 NUMBER = r"[-+]?(?:\d[\d,_]*\.?\d*(?:[eE][-+]?\d+)?|\.\d+(?:[eE][-+]?\d+)?|nan|NaN|NAN|inf|Inf|INF|Infinity)"
 
@@ -23,6 +25,10 @@ class Line:
     nan_if_absent: tuple[str, ...] = field(default=())
     rest: str = ""
     """Of a line that was wrapped: the beginning of what the next one goes on with."""
+    smoothed: tuple[str, float] | None = None
+    """The metric that is an exponential mean, debiased, and its decay (see `smoothed.Mean`)."""
+    odd: int = 0
+    """How many values that should be numbers are none."""
 
 
 def plain(raw: bytes) -> str:
@@ -31,12 +37,17 @@ def plain(raw: bytes) -> str:
     return _ESCAPE.sub("", text) if "\x1b" in text else text
 
 
+_GROUPED = re.compile(r"\s*[-+]?\d{1,3}(?:,\d{3})+(?![\d,])")
+
+
 def read_number(text: str) -> float | None:
-    """The number that a piece of text spells, with or without separators of thousands."""
-    return number(text.replace(",", ""))
+    """The number that a piece of text spells, with or without commas between thousands; "2,5" is none."""
+    if "," not in text:
+        return number(text)
+    return number(text.replace(",", "")) if _GROUPED.match(text) else None
 
 
-_STAMP = re.compile(r"\[?(\d{4}-\d\d-\d\d[ T]\d\d:\d\d:\d\d(?:[.,]\d+)?(?:Z|[+-]\d\d:?\d\d)?)")
+_STAMP = re.compile(r"\[?(\d{4}[-/]\d\d[-/]\d\d[ T]\d\d:\d\d:\d\d(?:[.,]\d+)?(?:Z|[+-]\d\d:?\d\d)?)")
 
 
 def clock_of(line: str) -> float | None:
@@ -45,7 +56,7 @@ def clock_of(line: str) -> float | None:
     if not found:
         return None
     try:
-        moment = datetime.fromisoformat(found[1].replace(",", "."))
+        moment = datetime.fromisoformat(found[1].replace(",", ".").replace("/", "-"))
     except ValueError:
         return None
     return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
@@ -63,7 +74,7 @@ def with_clock(line: str, step: str, values: dict[str, Any]) -> dict[str, Any]:
 SOURCE = (".py", ".cc", ".cpp", ".cu", ".rs", ".go")
 MAX_REPEATS = 3
 _GENERIC_PAIR = re.compile(
-    rf"(?:^|(?<=[\s,;|\[({{\"']))([A-Za-z_][\w/.\-]{{0,100}}(?: (?:loss|norm|rate|scale|time))?)['\"]?"
+    rf"(?:^|(?<=[\s,;|\[({{\"']))([A-Za-z_][\w/.\-]{{0,100}}(?: (?:loss|norm|rate|scale|time|in s))?)['\"]?"
     rf"\s{{0,8}}[:=]\s{{0,8}}['\"]?({NUMBER})(ms\b|s\b|%)?(?=$|[\s,;|\])}}\"'])"
 )
 

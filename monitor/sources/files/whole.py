@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from monitor.errors import PermanentError
 from monitor.sources.files import PARSERS, Formats
+from monitor.sources.files.lines import split
 from monitor.sources.files.portion import note, take
 from monitor.sources.files.rows import Parsed, Tally, Unusable
 from monitor.sources.files.sniff import Sniffer
@@ -42,8 +43,20 @@ class Whole:
         sniffer = Sniffer(self._formats)
         while not (name := sniffer.look(self._tail, self.tally, final=True)):
             if self._tail.unchanged():
-                raise PermanentError(f"{self.path}: {_WHY.get(sniffer.reason, _WHY[None])}")
+                why = self._unmatched() or _WHY.get(sniffer.reason, _WHY[None])
+                raise PermanentError(f"{self.path}: {why}")
         return name
+
+    def _unmatched(self) -> str:
+        """Why a user's expressions, where nothing else is tried, see nothing."""
+        if len(self._formats) > 1:
+            return ""
+        lines = split(self._tail.pread(CHUNK_BYTES, 0), returns=True)
+        odd = next(iter(self._formats.values())).make({}).feed(lines, 0).tally
+        if not odd.counts:
+            return "no line matches the pattern"
+        row = min(odd.first.values())
+        return f"the pattern matches, first line {row + 1}, but no group that names a metric holds a number there"
 
     def __iter__(self) -> Iterator[Parsed]:
         """Parse chunk after chunk; the rows of later chunks are higher. Raises OSError, also for a damaged archive."""
