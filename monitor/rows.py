@@ -72,16 +72,18 @@ def blocks_of(run: Run, frames: Sequence[Frame], seen: float, max_series: int) -
     n = merged.row.size
     cuts = {0, n}
     cuts.update((np.flatnonzero(np.diff(merged.origin)) + 1).tolist())
+    roles = _learn(run, merged, max_series)
+    cuts.update(at for at, _, _ in roles)
     begins = [0, *(np.flatnonzero(np.diff(merged.generation)) + 1).tolist(), n]
+    loss = _loss(run, merged, roles)
     ordinal = np.empty(n, dtype=np.int64)
     for a, b in pairwise(begins):
         run.attempt.begin(int(merged.generation[a]))
-        ordinal[a:b] = run.attempt.ordinal
-        for position in run.attempt.starts(merged.step[a:b]):
-            ordinal[a + position : b] += 1
+        first = run.attempt.ordinal
+        begun = np.zeros(b - a, dtype=np.int64)
+        begun[run.attempt.starts(merged.step[a:b], loss[a:b])] = 1
+        ordinal[a:b] = first + np.cumsum(begun)
     cuts.update((np.flatnonzero(np.diff(ordinal)) + 1).tolist())
-    roles = _learn(run, merged, max_series)
-    cuts.update(at for at, _, _ in roles)
     edges = sorted(cuts)
     blocks = []
     for a, b in pairwise(edges):
@@ -155,6 +157,19 @@ def _learn(run: Run, merged: _Merged, max_series: int) -> list[tuple[int, Role, 
             best[info.role] = name
             changes.append((at, info.role, name))
     return changes
+
+
+def _loss(run: Run, merged: _Merged, changes: Sequence[tuple[int, Role, str]]) -> Float:
+    """The primary loss at every row, NaN where there is none."""
+    line = np.full(merged.row.size, np.nan)
+    places = [(at, name) for at, role, name in changes if role is Role.LOSS]
+    ends = [at for at, _ in places] + [merged.row.size]
+    for (at, name), end in zip([(0, run.primary.get(Role.LOSS, "")), *places], ends, strict=True):
+        if name in merged.columns:
+            index, values = merged.columns[name]
+            lo, hi = np.searchsorted(index, (at, end))
+            line[index[lo:hi]] = values[lo:hi]
+    return line
 
 
 def _cut(run: Run, merged: _Merged, a: int, b: int) -> list[Column]:
