@@ -5,17 +5,17 @@ is relative. Median and 1.4826 MAD are refreshed at fixed counts of values (ever
 value is scored against the last refresh before it: score, then learn. A one-sided CUSUM runs over the clipped scores
 in integers, so its vectorised form S - cummin(S) equals the recursion bit for bit however the rows are cut.
 Why: one pass over all series costs what one series would; scores are a pure function of the values before.
-Bounds: about 1.1 kB per series; temporary memory is proportional to the values of one call, which the caller cuts.
+Bounds: temporary memory is proportional to the values of one call, which the caller cuts.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Final
 
 import numpy as np
 
+from detectors.columns import Columns
 from detectors.kernels import (
     CLIP,
     EARLY,
@@ -38,7 +38,7 @@ from detectors.kernels import (
     spread,
     unscaled,
 )
-from detectors.scores import Scores, Tuning
+from detectors.scores import Scores
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,75 +55,8 @@ def _slices(where: Ints) -> Iterator[Ints]:
     return (where[low : low + 1024] for low in range(0, where.size, 1024))
 
 
-class Bank:
-    """The state of all series, as columns; a series is a slot."""
-
-    _COLUMNS: Final = (
-        ("ring", np.float32, WINDOW, np.inf),
-        ("past", np.float32, WINDOW // REFRESH, np.nan),
-        ("count", np.int64, 0, 0),
-        ("fresh", np.int64, 0, 0),  # gates are wide below this count
-        ("g", np.int64, 0, 0),
-        ("m", np.float32, 0, np.nan),
-        ("s", np.float32, 0, np.nan),
-        ("old", np.float32, 0, np.nan),  # median of 256 values before the last refresh
-        ("unit", np.float64, 0, 0.0),  # of the asinh scale; 0: log scale
-    )
-
-    def __init__(self, fresh_factor: float) -> None:
-        self._factor = fresh_factor
-        self._free: list[int] = []
-        self._size = 0
-        self.ring, self.past = np.zeros((0, WINDOW), np.float32), np.zeros((0, WINDOW // REFRESH), np.float32)
-        self.count, self.fresh, self.g = (np.zeros(0, np.int64) for _ in range(3))
-        self.m, self.s, self.old = (np.zeros(0, np.float32) for _ in range(3))
-        self.unit = np.zeros(0)
-        self._floor = np.zeros(0)
-        self._k = np.zeros(0, np.int64)
-        self._sign = np.zeros(0)
-        self._cap = np.zeros(0)
-        self._falling = np.zeros(0, np.bool_)
-
-    def add(self, tuning: Tuning) -> int:
-        """Give a new series a slot."""
-        if not self._free:
-            self._grow()
-        slot = self._free.pop()
-        for name, _, _, fill in self._COLUMNS:
-            getattr(self, name)[slot] = fill
-        self._floor[slot] = tuning.floor
-        self._k[slot] = round(tuning.k * FIXED)
-        self._sign[slot] = tuning.sign
-        self._cap[slot] = tuning.history_cap
-        self._falling[slot] = tuning.falling
-        return slot
-
-    def drop(self, slot: int) -> None:
-        """Take the slot back."""
-        self._free.append(slot)
-
-    def _grow(self) -> None:
-        more = max(64, self._size // 2)
-        for name, kind, width, fill in self._COLUMNS:
-            block = np.full((more, width) if width else more, fill, kind)
-            setattr(self, name, np.concatenate([getattr(self, name), block]))
-        for name in ("_floor", "_k", "_sign", "_cap", "_falling"):
-            column = getattr(self, name)
-            setattr(self, name, np.concatenate([column, np.zeros(more, column.dtype)]))
-        self._free.extend(range(self._size + more - 1, self._size - 1, -1))
-        self._size += more
-
-    def restart(self, slot: int, rows: int) -> None:
-        """Begin a new attempt: level and scale stay, the CUSUM begins again, gates are wide for `rows` values."""
-        self.g[slot] = 0
-        self.fresh[slot] = self.count[slot] + rows
-
-    def clear(self, slot: int) -> None:
-        """Forget the values of a series; its scale stays."""
-        unit = self.unit[slot]
-        for name, _, _, fill in self._COLUMNS:
-            getattr(self, name)[slot] = fill
-        self.unit[slot] = unit
+class Bank(Columns):
+    """Scores series and learns their values; what it keeps of them are `Columns`."""
 
     def sign_scale(self, slot: int, value: float) -> None:
         """Move a series to asinh(value / unit), because `value` is not positive or the unit is better known by now.
@@ -143,16 +76,6 @@ class Bank:
             edges = _Edges(zero, count, zero + 1)
             self.m[one], self.s[one], _ = self._refresh(edges, one, count, zero, np.zeros(0, np.float32))
         self.unit[slot] = unit
-
-    def scale(self, slot: int, value: float) -> float:
-        """`value` on the scale of the series."""
-        if self.unit[slot] > 0:
-            return float(asinh(np.float64(value), float(self.unit[slot])))
-        return float(self._sign[slot]) * float(np.log(max(value, TINY)))
-
-    def unscale(self, slot: int, y: float) -> float:
-        """The value whose place on the scale is `y`."""
-        return float(unscaled(np.float64(self._sign[slot] * y), float(self.unit[slot])))
 
     def _scaled(self, values: Floats, slot: Ints, start: Ints, length: Ints, owner: Ints) -> Floats:
         y = np.log(np.maximum(values, TINY))
@@ -279,29 +202,9 @@ class Bank:
         owner, offset = spread(skip, kept)
         self.ring[slot[owner], (before[owner] + offset) % WINDOW] = small[start[owner] + offset]
 
-    def _tail(self, slot: int, count: int) -> Singles:
-        kept = min(count, WINDOW // 2)
-        last: Singles = self.ring[slot, np.arange(count - kept, count) % WINDOW]
-        return last
-
     def history(self, scores: Scores, segment: int) -> Singles:
         """Up to 128 values (on the scale of the series, oldest first) before a segment of the last call."""
         if segment in scores.tail:
             return scores.tail[segment]
         slot = int(scores.slot[segment])
         return self._tail(slot, int(self.count[slot] - scores.length[segment]))
-
-    def dump(self, slot: int) -> tuple[list[object], bytes]:
-        """The state of one series: small values, and the ring with the past medians as little-endian float32."""
-        small: list[object] = [getattr(self, name)[slot].item() for name, _, width, _ in self._COLUMNS if not width]
-        kept = min(int(self.count[slot]), WINDOW)
-        return small, np.concatenate([self.past[slot], self.ring[slot, :kept]]).astype("<f4").tobytes()
-
-    def load(self, slot: int, small: list[object], blob: bytes) -> None:
-        """Put back what `dump` gave."""
-        for (name, *_), value in zip([c for c in self._COLUMNS if not c[2]], small, strict=True):
-            getattr(self, name)[slot] = value
-        both = np.frombuffer(blob, "<f4")
-        keep = WINDOW // REFRESH
-        self.past[slot] = both[:keep]
-        self.ring[slot, : both.size - keep] = both[keep:]
