@@ -11,10 +11,10 @@ Bounds: temporary memory is proportional to the values of one call, which the ca
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import numpy as np
 
+from detectors.calls import Call
 from detectors.columns import Columns
 from detectors.kernels import (
     CLIP,
@@ -29,7 +29,6 @@ from detectors.kernels import (
     Ints,
     Singles,
     asinh,
-    count_at,
     level,
     middle,
     ordinal,
@@ -41,18 +40,18 @@ from detectors.kernels import (
 from detectors.scores import Scores
 
 
-@dataclass(frozen=True, slots=True)
-class _Edges:
-    """The refreshes of a call. owner: their segment; count: values of the series then; due: how many per segment."""
-
-    owner: Ints
-    count: Ints
-    due: Ints
-
-
 def _slices(where: Ints) -> Iterator[Ints]:
     """Some windows at a time: bounds the memory of a refresh, and they stay in the cache."""
     return (where[low : low + 1024] for low in range(0, where.size, 1024))
+
+
+def _only(window: Singles, size: Ints, count: Ints) -> Singles:
+    """The rings of `count` values with all but the last `size` values at +inf."""
+    young = np.flatnonzero(size < WINDOW)
+    if young.size:
+        age = (count[young, None] - 1 - np.arange(WINDOW)) % WINDOW
+        window[young] = np.where(age < size[young, None], window[young], np.inf)
+    return window
 
 
 class Bank(Columns):
@@ -72,135 +71,124 @@ class Bank(Columns):
         for column in (self.past, self.old):
             column[slot] = asinh(unscaled(column[slot], old), unit)
         if known.size >= EARLY:
-            one, zero, count = np.array([slot]), np.zeros(1, np.int64), self.count[[slot]]
-            edges = _Edges(zero, count, zero + 1)
-            self.m[one], self.s[one], _ = self._refresh(edges, one, count, zero, np.zeros(0, np.float32))
+            count = int(self.count[slot])
+            size = size_at(self.count[[slot]], self.falling[self.code[[slot]]])
+            window = np.full((1, WINDOW), np.inf, np.float32)
+            window[0, : size[0]] = self.ring[slot, np.arange(count - size[0], count) % WINDOW]
+            m, s = level(window, size)
+            self.m[slot], self.s[slot] = m[0], max(np.float32(s[0]), np.float32(self.floor[self.code[slot]]))
         self.unit[slot] = unit
+        self.signed = True
 
-    def _scaled(self, values: Floats, slot: Ints, start: Ints, length: Ints, owner: Ints) -> Floats:
-        y = np.log(np.maximum(values, TINY))
-        sign = self._sign[slot]
-        if (sign < 0).any():
-            y *= sign[owner]
-        for i in np.flatnonzero(self.unit[slot] > 0):
-            part = slice(start[i], start[i] + length[i])
-            y[part] = asinh(values[part], float(self.unit[slot[i]]))
+    def _scaled(self, values: Floats, call: Call) -> Floats:
+        y = np.maximum(values, TINY)
+        np.log(y, out=y)
+        if (self.sign < 0).any():
+            y *= call.along(self.sign.take(self.code[call.slot]))
+        if self.signed:
+            for i in np.flatnonzero(self.unit[call.slot] > 0):
+                part = slice(call.start[i], call.start[i] + call.length[i])
+                y[part] = asinh(values[part], float(self.unit[call.slot[i]]))
         return y
 
     def score(self, slot: Ints, length: Ints, values: Floats) -> Scores:
         """Score finite `values`, in segments of `length` (> 0) values for distinct slots, then learn them."""
-        start = np.cumsum(length) - length
-        before = self.count[slot]
-        owner = np.repeat(np.arange(slot.size), length)
-        n = np.arange(values.size) + (before - start)[owner]
-        y = self._scaled(values, slot, start, length, owner)
+        call = Call(slot, length, self.count[slot])
+        before, code = call.before, self.code[slot]
+        n = before if call.single else np.arange(values.size) + call.along(before - call.start)
+        y = self._scaled(values, call)
         small = y.astype(np.float32)
-
-        done = ordinal(before)
-        due = ordinal(before + length) - done
-        edge_owner, edge_ordinal = spread(done + 1, due)
-        edge_count = count_at(edge_ordinal)
-        edges = _Edges(edge_owner, edge_count, due)
-        m, s, recent = self._refresh(edges, slot, before, start, small)
-        old = self._remember(edges, slot, done, m)
-
-        # One table: of each segment its state before the call, then each refresh; an entry serves up to the next one.
-        base = np.cumsum(due + 1) - (due + 1)
-        place = np.arange(edge_owner.size) + edge_owner + 1
-        table = np.empty((4, base.size + place.size), np.float64)
-        for row, (state, new) in enumerate(((self.m, m), (self.s, s), (self.old, old))):
-            table[row, base] = state[slot]
-            table[row, place] = new
-        begin = np.empty(table.shape[1] + 1, np.int64)
-        begin[base], begin[place], begin[-1] = start, (start - before)[edge_owner] + edge_count, values.size
-        at = np.repeat(np.arange(table.shape[1]), np.diff(begin))
-        cap = np.repeat(self._cap[slot], due + 1)
-        table[3] = np.fmax(table[0], np.minimum(table[2], table[0] + cap))
-        m_at, s_at, ref = table[0][at], table[1][at], table[3][at]
+        new, recent = self._refresh(call, small)
+        m, s, ref = call.held((self.m[slot], self.s[slot], self.old[slot]), new, self.cap.take(code))
 
         wide = np.ones(values.size)
         fresh = self.fresh[slot]
         if (fresh > before).any():
-            wide[n < fresh[owner]] = self._factor
-            s_at = s_at * wide
-        z = (y - m_at) / s_at
-        zr = (y - ref) / s_at
-        np.nan_to_num(zr, copy=False, nan=0.0)
-        np.clip(zr, -CLIP, CLIP, out=zr)
-        step = np.rint(zr * FIXED).astype(np.int64) - self._k[slot][owner]
-        g = ragged_cusum(step, self.g[slot], start, owner)
+            wide[n < call.along(fresh)] = self.factor
+            s = s * wide
+        z = (y - m) / s
+        step = self._steps(z if ref is m else (y - ref) / s, young=bool((before < EARLY).any()))
+        step -= call.along(self.k.take(code))
+        g = np.maximum(step + self.g[slot], 0) if call.single else ragged_cusum(step, self.g[slot], length)
 
-        tail = {int(i): self._tail(int(slot[i]), int(before[i])) for i in np.flatnonzero(length > WINDOW // 2)}
-        self._learn(slot, start, length, before, small)
-        last = base + due
-        self.m[slot], self.s[slot], self.old[slot] = table[0][last], table[1][last], table[2][last]
-        self.g[slot] = g[start + length - 1]
+        long = () if call.single else np.flatnonzero(length > WINDOW // 2)
+        tail = {int(i): self._tail(int(slot[i]), int(before[i])) for i in long}
+        self._learn(call, small)
+        at = slot[call.owner[call.last]]
+        for state, line in zip((self.m, self.s, self.old), new, strict=True):
+            state[at] = line[call.last]
+        self.g[slot] = g if call.single else g[call.start + length - 1]
         self.count[slot] = before + length
         return Scores(
-            slot=slot, start=start, length=length, n=n, y=y, m=m_at, ref=ref, s=s_at, z=z, step=step, g=g, wide=wide,
-            tail=tail, edge_segment=edge_owner, edge_count=edge_count, edge_median=recent,
+            slot=slot, start=call.start, length=length, n=n, y=y, m=m, ref=ref, s=s, z=z, step=step, g=g, wide=wide,
+            tail=tail, edge_segment=call.owner, edge_count=call.count, edge_median=recent,
         )  # fmt: skip
 
-    def _refresh(
-        self, edges: _Edges, slot: Ints, before: Ints, start: Ints, small: Singles
-    ) -> tuple[Singles, Singles, Floats]:
-        """Median and scale at every refresh, and the median of the last 64 values."""
-        m = np.empty(edges.owner.size, np.float32)
-        s = np.empty(edges.owner.size, np.float32)
-        recent = np.full(edges.owner.size, np.nan)
-        first = edges.count - WINDOW
-        falling = self._falling[slot[edges.owner]]
-        size = size_at(edges.count, falling)
-        inside = first >= before[edges.owner]
-        age = np.arange(WINDOW - 1, -1, -1)
-        for where in _slices(np.flatnonzero(inside)):
-            owner = edges.owner[where]
-            views = np.lib.stride_tricks.sliding_window_view(small, WINDOW)
-            window = views[start[owner] + first[where] - before[owner]]
-            some = np.flatnonzero(falling[where])
-            recent[where[some]] = middle(np.sort(window[some, -SHORT:], axis=1), SHORT)
-            young = np.flatnonzero(size[where] < WINDOW)
-            window[young] = np.where(age < size[where[young], None], window[young], np.inf)
-            m[where], s[where] = level(window, size[where])
-        for where in _slices(np.flatnonzero(~inside)):
-            owner, count = edges.owner[where], edges.count[where]
-            window = self.ring[slot[owner]]
-            begin = np.maximum(before[owner], count - WINDOW)
-            row, index = spread(begin, count - begin)
-            window[row, index % WINDOW] = small[(start - before)[owner][row] + index]
-            some = np.flatnonzero(falling[where] & (count >= SHORT))
-            last = window[some[:, None], (count[some, None] - SHORT + np.arange(SHORT)) % WINDOW]
-            recent[where[some]] = middle(np.sort(last, axis=1), SHORT)
-            young = np.flatnonzero(size[where] < WINDOW)
-            old = (count[young, None] - 1 - np.arange(WINDOW)) % WINDOW >= size[where[young], None]
-            window[young] = np.where(old, np.inf, window[young])
-            m[where], s[where] = level(window, size[where])
-        s = np.maximum(s, self._floor[slot][edges.owner].astype(np.float32))
-        return m, s, recent
+    def _steps(self, z: Floats, *, young: bool) -> Ints:
+        """Clipped scores in fixed point; 0 where there is no baseline yet."""
+        clipped = np.clip(z, -CLIP, CLIP)
+        if young:
+            np.nan_to_num(clipped, copy=False, nan=0.0)
+        clipped *= FIXED
+        return np.rint(clipped, out=clipped).astype(np.int64)
 
-    def _remember(self, edges: _Edges, slot: Ints, done: Ints, m: Singles) -> Singles:
+    def _refresh(self, call: Call, small: Singles) -> tuple[tuple[Singles, Singles, Singles], Floats]:
+        """At every refresh median, scale and the median 256 values ago; and the median of the last 64 values."""
+        m, s = np.empty((2, call.owner.size), np.float32)
+        recent = np.full(call.owner.size, np.nan)
+        if not call.owner.size:
+            return (m, s, m), recent
+        code = self.code[call.slot[call.owner]]
+        size = size_at(call.count, self.falling[code])
+        short = self.falling[code] & (call.count >= SHORT)
+        first = call.count - WINDOW - call.before[call.owner]  # where the window begins in the segment
+        for where in _slices(np.flatnonzero(first >= 0)):
+            views = np.lib.stride_tricks.sliding_window_view(small, WINDOW)
+            window = views[call.start[call.owner[where]] + first[where]]
+            some = np.flatnonzero(short[where])
+            recent[where[some]] = middle(np.sort(window[some, -SHORT:], axis=1), SHORT)
+            m[where], s[where] = level(_only(window, size[where], np.full(where.size, WINDOW)), size[where])
+        for where in _slices(np.flatnonzero(first < 0)):
+            window, count = self._windows(call, where, small), call.count[where]
+            some = np.flatnonzero(short[where])
+            eighths = (count[some, None] // EARLY + np.arange(-SHORT // EARLY, 0)) % (WINDOW // EARLY)
+            last = window.reshape(where.size, -1, EARLY)[some[:, None], eighths].reshape(-1, SHORT)
+            recent[where[some]] = middle(np.sort(last, axis=1), SHORT)
+            m[where], s[where] = level(_only(window, size[where], count), size[where])
+        np.maximum(s, self.floor[code].astype(np.float32), out=s)
+        return (m, s, self._remember(call, m)), recent
+
+    def _windows(self, call: Call, where: Ints, small: Singles) -> Singles:
+        """The rings as they stand at some refreshes."""
+        owner, count = call.owner[where], call.count[where]
+        before = call.before[owner]
+        window = self.ring[call.slot[owner]]
+        begin = np.maximum(before, count - WINDOW)
+        row, index = spread(begin, count - begin)
+        window[row, index % WINDOW] = small[(call.start[owner] - before)[row] + index]
+        return window
+
+    def _remember(self, call: Call, m: Singles) -> Singles:
         """The median 256 values before every refresh (NaN where there is none), keeping the new ones for later."""
-        old = np.full(m.size, np.nan, np.float32)
-        regular = edges.count % REFRESH == 0
-        keep = WINDOW // REFRESH
-        place = edges.count // REFRESH % keep
-        begin = np.repeat(np.cumsum(edges.due) - edges.due, edges.due)
-        there = begin + ordinal(np.maximum(edges.count - WINDOW, 0)) - done[edges.owner] - 1
-        here = np.flatnonzero(regular & (there >= begin))
-        old[here] = m[there[here]]
-        away = np.flatnonzero(regular & (there < begin))
-        old[away] = self.past[slot[edges.owner[away]], place[away]]
-        final = count_at(done + edges.due)[edges.owner]
-        last = edges.count > final - WINDOW
-        put = np.flatnonzero(regular & last)
-        self.past[slot[edges.owner[put]], place[put]] = m[put]
+        regular = call.count & (REFRESH - 1) == 0
+        slot, place = call.slot[call.owner], call.count // REFRESH % (WINDOW // REFRESH)
+        old = np.where(regular, self.past[slot, place], np.float32(np.nan))
+        keep = regular
+        if not call.single:
+            ago = call.first + ordinal(np.maximum(call.count - WINDOW, 0)) - call.nth[call.first]
+            here = np.flatnonzero(regular & (ago >= call.first))
+            old[here] = m[ago[here]]
+            keep = regular & (call.count > call.count[call.final] - WINDOW)
+        self.past[slot[keep], place[keep]] = m[keep]
         return old
 
-    def _learn(self, slot: Ints, start: Ints, length: Ints, before: Ints, small: Singles) -> None:
-        kept = np.minimum(length, WINDOW)
-        skip = length - kept
-        owner, offset = spread(skip, kept)
-        self.ring[slot[owner], (before[owner] + offset) % WINDOW] = small[start[owner] + offset]
+    def _learn(self, call: Call, small: Singles) -> None:
+        if call.single:
+            self.ring.reshape(-1)[call.slot * WINDOW + (call.before & (WINDOW - 1))] = small
+            return
+        kept = np.minimum(call.length, WINDOW)
+        owner, offset = spread(call.length - kept, kept)
+        self.ring[call.slot[owner], (call.before[owner] + offset) % WINDOW] = small[call.start[owner] + offset]
 
     def history(self, scores: Scores, segment: int) -> Singles:
         """Up to 128 values (on the scale of the series, oldest first) before a segment of the last call."""

@@ -31,18 +31,19 @@ class Columns:
     )
 
     def __init__(self, fresh_factor: float) -> None:
-        self._factor = fresh_factor
+        self.factor = fresh_factor
         self._free: list[int] = []
         self._size = 0
+        self._tunings: list[Tuning] = []
         self.ring, self.past = np.zeros((0, WINDOW), np.float32), np.zeros((0, WINDOW // REFRESH), np.float32)
         self.count, self.fresh, self.g = (np.zeros(0, np.int64) for _ in range(3))
         self.m, self.s, self.old = (np.zeros(0, np.float32) for _ in range(3))
         self.unit = np.zeros(0)
-        self._floor = np.zeros(0)
-        self._k = np.zeros(0, np.int64)
-        self._sign = np.zeros(0)
-        self._cap = np.zeros(0)
-        self._falling = np.zeros(0, np.bool_)
+        self.code = np.zeros(0, np.uint8)
+        self.signed = False
+        # By code.
+        self.floor, self.sign, self.cap = (np.zeros(0) for _ in range(3))
+        self.k, self.falling = np.zeros(0, np.int64), np.zeros(0, np.bool_)
 
     def add(self, tuning: Tuning) -> int:
         """Give a new series a slot."""
@@ -51,11 +52,14 @@ class Columns:
         slot = self._free.pop()
         for name, _, _, fill in self._COLUMNS:
             getattr(self, name)[slot] = fill
-        self._floor[slot] = tuning.floor
-        self._k[slot] = round(tuning.k * FIXED)
-        self._sign[slot] = tuning.sign
-        self._cap[slot] = tuning.history_cap
-        self._falling[slot] = tuning.falling
+        if tuning not in self._tunings:
+            self._tunings.append(tuning)
+            self.floor = np.array([t.floor for t in self._tunings])
+            self.k = np.array([round(t.k * FIXED) for t in self._tunings])
+            self.sign = np.array([float(t.sign) for t in self._tunings])
+            self.cap = np.array([t.history_cap for t in self._tunings])
+            self.falling = np.array([t.falling for t in self._tunings])
+        self.code[slot] = self._tunings.index(tuning)
         return slot
 
     def drop(self, slot: int) -> None:
@@ -67,9 +71,7 @@ class Columns:
         for name, kind, width, fill in self._COLUMNS:
             block = np.full((more, width) if width else more, fill, kind)
             setattr(self, name, np.concatenate([getattr(self, name), block]))
-        for name in ("_floor", "_k", "_sign", "_cap", "_falling"):
-            column = getattr(self, name)
-            setattr(self, name, np.concatenate([column, np.zeros(more, column.dtype)]))
+        self.code = np.concatenate([self.code, np.zeros(more, np.uint8)])
         self._free.extend(range(self._size + more - 1, self._size - 1, -1))
         self._size += more
 
@@ -89,11 +91,11 @@ class Columns:
         """`value` on the scale of the series."""
         if self.unit[slot] > 0:
             return float(asinh(np.float64(value), float(self.unit[slot])))
-        return float(self._sign[slot]) * float(np.log(max(value, TINY)))
+        return float(self.sign[self.code[slot]]) * float(np.log(max(value, TINY)))
 
     def unscale(self, slot: int, y: float) -> float:
         """The value whose place on the scale is `y`."""
-        return float(unscaled(np.float64(self._sign[slot] * y), float(self.unit[slot])))
+        return float(unscaled(np.float64(self.sign[self.code[slot]] * y), float(self.unit[slot])))
 
     def _tail(self, slot: int, count: int) -> Singles:
         kept = min(count, WINDOW // 2)
@@ -110,6 +112,7 @@ class Columns:
         """Put back what `dump` gave."""
         for (name, *_), value in zip([c for c in self._COLUMNS if not c[2]], small, strict=True):
             getattr(self, name)[slot] = value
+        self.signed |= bool(self.unit[slot] > 0)
         both = np.frombuffer(blob, "<f4")
         keep = WINDOW // REFRESH
         self.past[slot] = both[:keep]
