@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: demo check test test-real soak schema lock bench-latency bench-idle bench-backtest clean
+.PHONY: demo check test test-real soak schema lock bench-latency bench-idle bench-backtest bench-speed clean
 
 demo: $(READY)
 	@$(BIN)/runwarden demo
@@ -31,6 +31,10 @@ bench-idle: $(READY)
 
 bench-backtest: $(READY)
 	$(BIN)/python -m benchmarks.backtest_speed
+
+# With river and bottleneck beside it where they are installed: .venv/bin/pip install river bottleneck
+bench-speed: $(READY)
+	$(BIN)/python -m benchmarks.detectors_speed
 
 $(READY): requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Runwarden needs Python 3.11 or newer; name one: make PYTHON=python3.12"; exit 1; }

@@ -32,7 +32,7 @@ class Call:
         self.single = bool((length == 1).all())
         if self.single:
             self.start = np.arange(slot.size)
-            self.owner = np.flatnonzero(refreshed(before + 1))
+            self.owner = refreshed(before + 1)
             self.first = self.final = self.last = np.arange(self.owner.size)
             self.nth = ordinal(before[self.owner] + 1)
         else:

@@ -27,10 +27,11 @@ TINY: Final = 1e-300  # what a time or a norm of zero counts as
 HUGE: Final = 1e300
 
 
-def refreshed(count: Ints) -> Bools:
-    """Whether there is a refresh at `count` values: every 8 up to 256, then every 32."""
-    due: Bools = count & (EARLY - 1) == 0
-    due &= (count <= WINDOW) | (count & (REFRESH - 1) == 0)
+def refreshed(count: Ints) -> Ints:
+    """Positions of the counts at which there is a refresh: every 8 values up to 256, then every 32."""
+    some = np.flatnonzero(count & (EARLY - 1) == 0)
+    at = count[some]
+    due: Ints = some[(at <= WINDOW) | (at & (REFRESH - 1) == 0)]
     return due
 
 
@@ -104,6 +105,12 @@ def ragged_cusum(step: Ints, g: Ints, length: Ints) -> Ints:
     return total
 
 
+def windows(values: Singles) -> Singles:
+    """All stretches of 256 values, as rows that share their memory; at least 256 values."""
+    step = values.itemsize
+    return np.ndarray((values.size - WINDOW + 1, WINDOW), values.dtype, values, strides=(step, step))
+
+
 def middle(ordered: Singles, size: int) -> Floats:
     """Median of each row of `size` ordered values."""
     centre: Floats = (ordered[:, (size - 1) // 2].astype(np.float64) + ordered[:, size // 2]) / 2
@@ -134,8 +141,7 @@ def _deviations(flat: Singles, begin: Ints, low: Ints, centre: Singles) -> tuple
     first = begin.copy()
     for width in (64, 32, 16, 8, 4, 2, 1, 1):
         probe = first + (width - 1)
-        short = flat[probe + low] - centre < centre - flat[probe]
-        first += width * short
+        first += width * (flat.take(probe + low) - centre < centre - flat.take(probe))
     end = begin + (WINDOW - 1)
     right = flat[first + low] - centre
     left = np.where(first > begin, centre - flat[first - 1], np.float32(np.inf))

@@ -109,6 +109,8 @@ def blocks_of(run: Run, frames: Sequence[Frame], seen: float, max_series: int) -
 def _merge(frames: Sequence[Frame]) -> _Merged | None:
     if not frames:
         return None
+    if len(frames) == 1:
+        return _alone(frames[0])
     row = np.concatenate([f.row for f in frames])
     order = np.argsort(row, kind="stable")
     place = np.empty(row.size, dtype=np.int64)
@@ -135,6 +137,20 @@ def _merge(frames: Sequence[Frame]) -> _Merged | None:
         columns=columns,
         generation=np.concatenate([np.full(f.row.size, f.generation) for f in frames])[order],
         origin=np.concatenate([np.full(f.row.size, _ORIGINS.index(f.origin)) for f in frames])[order],
+    )
+
+
+def _alone(frame: Frame) -> _Merged:
+    """One frame is in order already."""
+    index = np.arange(frame.row.size)
+    lines = np.ascontiguousarray(frame.values.T)
+    return _Merged(
+        row=frame.row,
+        step=frame.step,
+        t=frame.t,
+        columns={name: (index, line) for name, line in zip(frame.columns, lines, strict=True)},
+        generation=np.full(frame.row.size, frame.generation),
+        origin=np.full(frame.row.size, _ORIGINS.index(frame.origin)),
     )
 
 
