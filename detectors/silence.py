@@ -134,6 +134,9 @@ class Silence:
 
 def _forward(line: Floats, before: float) -> Floats:
     """The differences of a line, continued from `before`, that do not go back."""
+    if line.size == 1:  # a tick brings one row of every run
+        gap = float(line[0]) - before
+        return np.array([gap]) if 0 <= gap < np.inf else line[:0]
     whole = np.empty(line.size + 1)
     whole[0], whole[1:] = before, line
     with np.errstate(over="ignore", invalid="ignore"):  # clocks can be any number

@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 PATIENCE = 3
+FEW = 8  # so many rows are faster one by one than together
 RISEN = 1.1  # all losses after a step back above all before it by so much: training did not go on
 
 
@@ -50,16 +51,8 @@ class Attempt:
             return []
         if self.lowest < 0:
             self.lowest = int(step[at[0]])
-        highest = np.maximum.accumulate(np.concatenate(([self.max_step], step[at])))
-        below = np.flatnonzero(step[at] < highest[:-1])
-        ahead = int(below[0]) if below.size else at.size
-        if ahead:
-            reached = np.searchsorted(highest, highest[ahead])
-            seen = loss[at[:ahead]]
-            seen = seen[np.isfinite(seen)][-PATIENCE:]
-            self._advances(int(highest[max(reached - 1, 0)]), int(highest[ahead]), seen.tolist())
+        rest = at[self._skip(step[at], loss[at]) :] if at.size > FEW else at
         found = []
-        rest = at[ahead:]
         for place, now, value in zip(rest.tolist(), step[rest].tolist(), loss[rest].tolist(), strict=True):
             values = [value] if math.isfinite(value) else []
             if now >= self.max_step:
@@ -67,6 +60,18 @@ class Attempt:
             elif self._falls(now, values):
                 found.append(place)
         return found
+
+    def _skip(self, step: npt.NDArray[np.int64], loss: npt.NDArray[np.float64]) -> int:
+        """Take in the rows before the first that is behind; how many they are."""
+        highest = np.maximum.accumulate(np.concatenate(([self.max_step], step)))
+        below = np.flatnonzero(step < highest[:-1])
+        ahead = int(below[0]) if below.size else step.size
+        if ahead:
+            reached = np.searchsorted(highest, highest[ahead])
+            seen = loss[:ahead]
+            seen = seen[np.isfinite(seen)][-PATIENCE:]
+            self._advances(int(highest[max(reached - 1, 0)]), int(highest[ahead]), seen.tolist())
+        return ahead
 
     def _advances(self, last: int, now: int, losses: list[float]) -> None:
         """Rows that are not behind: the largest step was `last` and is `now`."""

@@ -70,20 +70,18 @@ def blocks_of(run: Run, frames: Sequence[Frame], seen: float, max_series: int) -
     if merged is None:
         return []
     n = merged.row.size
-    cuts = {0, n}
-    cuts.update((np.flatnonzero(np.diff(merged.origin)) + 1).tolist())
+    cuts = {0, n, *_changes(merged.origin)}
     roles = _learn(run, merged, max_series)
     cuts.update(at for at, _, _ in roles)
-    begins = [0, *(np.flatnonzero(np.diff(merged.generation)) + 1).tolist(), n]
+    begins = [0, *_changes(merged.generation), n]
     loss = _loss(run, merged, roles)
     ordinal = np.empty(n, dtype=np.int64)
     for a, b in pairwise(begins):
         run.attempt.begin(int(merged.generation[a]))
         first = run.attempt.ordinal
-        begun = np.zeros(b - a, dtype=np.int64)
-        begun[run.attempt.starts(merged.step[a:b], loss[a:b])] = 1
-        ordinal[a:b] = first + np.cumsum(begun)
-    cuts.update((np.flatnonzero(np.diff(ordinal)) + 1).tolist())
+        starts = run.attempt.starts(merged.step[a:b], loss[a:b])
+        ordinal[a:b] = first + np.searchsorted(starts, np.arange(b - a), side="right") if starts else first
+    cuts.update(_changes(ordinal))
     edges = sorted(cuts)
     blocks = []
     for a, b in pairwise(edges):
@@ -104,6 +102,14 @@ def blocks_of(run: Run, frames: Sequence[Frame], seen: float, max_series: int) -
         )
     _advance(run, merged, seen)
     return blocks
+
+
+def _changes(line: Int) -> list[int]:
+    """Positions at which a line differs from the one before."""
+    if line[0] == line[-1] and (line.size == 1 or (line == line[0]).all()):
+        return []
+    places: list[int] = (np.flatnonzero(line[1:] != line[:-1]) + 1).tolist()
+    return places
 
 
 def _merge(frames: Sequence[Frame]) -> _Merged | None:
@@ -183,7 +189,7 @@ def _loss(run: Run, merged: _Merged, changes: Sequence[tuple[int, Role, str]]) -
     for (at, name), end in zip([(0, run.primary.get(Role.LOSS, "")), *places], ends, strict=True):
         if name in merged.columns:
             index, values = merged.columns[name]
-            lo, hi = np.searchsorted(index, (at, end))
+            lo, hi = index.searchsorted((at, end))
             line[index[lo:hi]] = values[lo:hi]
     return line
 
@@ -194,9 +200,13 @@ def _cut(run: Run, merged: _Merged, a: int, b: int) -> list[Column]:
         role = run.metrics.get(name)
         if role is None:
             continue  # beyond the series cap, counted in run.dropped
-        lo, hi = np.searchsorted(index, (a, b))
+        lo, hi = (0, index.size) if b - a == merged.row.size else index.searchsorted((a, b))
         if lo < hi:
-            columns.append(Column(name, role, run.primary.get(role) == name, index[lo:hi] - a, values[lo:hi]))
+            columns.append(
+                Column(
+                    name, role, run.primary.get(role) == name, index[lo:hi] - a if a else index[lo:hi], values[lo:hi]
+                )
+            )
     return sorted(columns, key=lambda c: c.metric)
 
 
