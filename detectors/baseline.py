@@ -98,6 +98,8 @@ class Bank(Columns):
         n = before if call.single else np.arange(values.size) + call.along(before - call.start)
         y = self._scaled(values, call)
         small = y.astype(np.float32)
+        if call.single:  # what refreshes now looks at the ring with its new value, and nothing else does
+            self._learn(call, small)
         new, recent = self._refresh(call, small)
         m, s, ref = call.held((self.m[slot], self.s[slot], self.old[slot]), new, self.cap.take(code))
 
@@ -111,9 +113,10 @@ class Bank(Columns):
         step -= call.along(self.k.take(code))
         g = np.maximum(step + self.g[slot], 0) if call.single else ragged_cusum(step, self.g[slot], length)
 
-        long = () if call.single else np.flatnonzero(length > WINDOW // 2)
-        tail = {int(i): self._tail(int(slot[i]), int(before[i])) for i in long}
-        self._learn(call, small)
+        tail: dict[int, Singles] = {}
+        if not call.single:
+            tail = {int(i): self._tail(int(slot[i]), int(before[i])) for i in np.flatnonzero(length > WINDOW // 2)}
+            self._learn(call, small)
         at = slot[call.owner[call.last]]
         for state, line in zip((self.m, self.s, self.old), new, strict=True):
             state[at] = line[call.last]
@@ -155,14 +158,16 @@ class Bank(Columns):
     def _windows(self, call: Call, part: slice, small: Singles) -> tuple[Singles, Ints]:
         """The last 256 values at some refreshes, as rings, and of how many values each is the ring."""
         owner, count = call.owner[part], call.count[part]
+        if call.single:
+            return self.ring[call.slot[owner]], count
         before, start = call.before[owner], call.start[owner]
         first = count - WINDOW - before  # where the window begins in its segment
         other = np.flatnonzero(first < 0)
         if other.size == owner.size:
             window = self.ring[call.slot[owner]]
         else:
-            at = np.maximum(start + first, 0)
-            window = windows(small)[np.minimum(at, small.size - WINDOW)]
+            at = np.clip(start + first, 0, small.size - WINDOW)
+            window = windows(small)[at]
             window[other] = self.ring[call.slot[owner[other]]]
         begin = np.maximum(before, count - WINDOW)[other]
         row, index = spread(begin, count[other] - begin)
@@ -176,7 +181,7 @@ class Bank(Columns):
         old = np.where(regular, self.past[slot, place], np.float32(np.nan))
         keep = regular
         if not call.single:
-            ago = call.first + ordinal(np.maximum(call.count - WINDOW, 0)) - call.nth[call.first]
+            ago = call.first + ordinal(np.maximum(call.count - WINDOW, 0)) - ordinal(call.count[call.first])
             here = np.flatnonzero(regular & (ago >= call.first))
             old[here] = m[ago[here]]
             keep = regular & (call.count > call.count[call.final] - WINDOW)
