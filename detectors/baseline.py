@@ -64,7 +64,7 @@ class Bank(Columns):
         """
         old = float(self.unit[slot])
         known = unscaled(self.ring[slot, : min(int(self.count[slot]), WINDOW)], old)
-        sample = known if known.size else np.array([value])
+        sample = np.clip(known if known.size else value, -HUGE, HUGE, dtype=np.float64)
         deviation = 1.4826 * float(np.median(np.abs(sample - np.median(sample))))
         unit = min(max(float(np.median(np.abs(sample))), 10 * deviation, TINY), HUGE)
         self.ring[slot, : known.size] = asinh(known, unit)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from detectors.baseline import Bank
 from detectors.condition import first_run
-from detectors.kernels import CLIP, FIXED, count_at, cusum, level, ordinal, size_at
+from detectors.kernels import CLIP, FIXED, count_at, cusum, level, ordinal, ragged_cusum, refreshed, size_at
 from detectors.scores import Tuning
 
 TUNING = Tuning(floor=0.01, k=0.5, history_cap=0.1)
@@ -120,6 +120,19 @@ def test_the_cusum_is_its_recursion(steps, g):
         now = max(0, now + step)
         want.append(now)
     assert cusum(np.array(steps), g).tolist() == want
+
+
+@given(st.lists(st.lists(st.integers(-40, 40), min_size=1, max_size=9), min_size=1, max_size=6), st.integers(0, 60))
+def test_the_cusums_of_segments_are_those_of_each_alone(segments, g):
+    begin = np.arange(len(segments)) * 7 + g
+    got = ragged_cusum(np.concatenate(segments), begin, np.array([len(s) for s in segments]))
+    want = [cusum(np.array(s), int(b)) for s, b in zip(segments, begin, strict=True)]
+    assert got.tolist() == np.concatenate(want).tolist()
+
+
+def test_a_refresh_is_where_its_ordinal_rises():
+    count = np.arange(1, 1000)
+    assert refreshed(count).tolist() == np.flatnonzero(ordinal(count) > ordinal(count - 1)).tolist()
 
 
 @given(st.integers(0, 5000))

@@ -209,6 +209,12 @@ def test_an_odd_value_never_poisons_the_baseline(metric, odd):
     assert late[0].expected == pytest.approx(1.0, rel=0.05)
 
 
+def test_a_loss_changes_its_scale_beside_the_largest_number_there_is():
+    values = np.concatenate([[1.797641780514629e308, 0.0], steady(900, 4)])
+    values[700] = 50.0
+    assert [f.row for f in said(Suite().update([rows({LOSS: values})])) if f.row > 256] == [700]
+
+
 @pytest.mark.parametrize("value", [0.0, 1.0, -2.0, 1e300, 5e-324, np.nan])
 @pytest.mark.parametrize("metric", [LOSS, GRAD, STEP, DATA, SPEED])
 def test_a_constant_is_no_level_change(metric, value):
