@@ -196,18 +196,17 @@ def _loss(run: Run, merged: _Merged, changes: Sequence[tuple[int, Role, str]]) -
 
 def _cut(run: Run, merged: _Merged, a: int, b: int) -> list[Column]:
     columns = []
-    for name, (index, values) in merged.columns.items():
+    for name in sorted(merged.columns):
         role = run.metrics.get(name)
         if role is None:
             continue  # beyond the series cap, counted in run.dropped
-        lo, hi = (0, index.size) if b - a == merged.row.size else index.searchsorted((a, b))
-        if lo < hi:
-            columns.append(
-                Column(
-                    name, role, run.primary.get(role) == name, index[lo:hi] - a if a else index[lo:hi], values[lo:hi]
-                )
-            )
-    return sorted(columns, key=lambda c: c.metric)
+        index, values = merged.columns[name]
+        if b - a < merged.row.size:
+            lo, hi = index.searchsorted((a, b))
+            index, values = index[lo:hi] - a, values[lo:hi]
+        if index.size:
+            columns.append(Column(name, role, run.primary.get(role) == name, index, values))
+    return columns
 
 
 def _advance(run: Run, merged: _Merged, seen: float) -> None:
