@@ -117,9 +117,8 @@ class Bank(Columns):
         if not call.single:
             tail = {int(i): self._tail(int(slot[i]), int(before[i])) for i in np.flatnonzero(length > WINDOW // 2)}
             self._learn(call, small)
-        at = slot[call.owner[call.last]]
         for state, line in zip((self.m, self.s, self.old), new, strict=True):
-            state[at] = line[call.last]
+            state[slot[call.owner]] = line  # of several refreshes of a series the last one stays
         self.g[slot] = g if call.single else g[call.start + length - 1]
         self.count[slot] = before + length
         return Scores(
@@ -179,13 +178,11 @@ class Bank(Columns):
         regular = call.count & (REFRESH - 1) == 0
         slot, place = call.slot[call.owner], call.count // REFRESH % (WINDOW // REFRESH)
         old = np.where(regular, self.past[slot, place], np.float32(np.nan))
-        keep = regular
         if not call.single:
             ago = call.first + ordinal(np.maximum(call.count - WINDOW, 0)) - ordinal(call.count[call.first])
             here = np.flatnonzero(regular & (ago >= call.first))
             old[here] = m[ago[here]]
-            keep = regular & (call.count > call.count[call.final] - WINDOW)
-        self.past[slot[keep], place[keep]] = m[keep]
+        self.past[slot[regular], place[regular]] = m[regular]  # where a place comes twice, the last one stays
         return old
 
     def _learn(self, call: Call, small: Singles) -> None:

@@ -23,8 +23,7 @@ class Call:
     slot, start, length: int64[segments], where the values of a series stand. before: int64[segments], how many the
     series had seen. single: every segment is one value.
     Of each refresh, int64[refreshes]: owner: its segment; count: values of the series then, the one it comes with
-    included; first, final: positions of the first and the last refresh of the same segment. last: the positions that
-    are the final ones of their segments.
+    included; first: position of the first refresh of the same segment. They stand in the order of the values.
     """
 
     def __init__(self, slot: Ints, length: Ints, before: Ints) -> None:
@@ -33,7 +32,7 @@ class Call:
         if self.single:
             self.start = np.arange(slot.size)
             self.owner = refreshed(before + 1)
-            self.first = self.final = self.last = np.arange(self.owner.size)
+            self.first = np.arange(self.owner.size)
             self.count = before[self.owner] + 1
         else:
             self.start = np.cumsum(length) - length
@@ -41,9 +40,7 @@ class Call:
             due = ordinal(before + length) - done
             self.owner, nth = spread(done + 1, due)
             self.count = count_at(nth)
-            end = np.cumsum(due)
-            self.first, self.final = (end - due)[self.owner], (end - 1)[self.owner]
-            self.last = np.flatnonzero(self.final == np.arange(self.final.size))
+            self.first = (np.cumsum(due) - due)[self.owner]
 
     def along(self, each: Numbers) -> Numbers:
         """A number of each segment → of each value."""

@@ -98,7 +98,7 @@ class Attempt:
 
     def _turns(self) -> bool:
         """Whether the count began anew while training went on."""
-        again = self.top >= 0 and abs(self.max_step - self.top) < self.stride
+        again = abs(self.max_step - self.top) < self.stride
         whole = self.landed - self.lowest < self.stride
         return again and whole and not self._risen()
 

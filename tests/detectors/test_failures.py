@@ -231,7 +231,7 @@ def test_single_rows_teach_the_same_gaps_as_a_block():
     clocks = np.array([1.0, 2.0, 4.5, 3.0, np.nan, 9.0, 1e308, -1e308, np.inf, 10.0, 10.0, 5000.0])
     block = rows({LOSS: np.ones(clocks.size)}, seen=2e9)
     block.t[:] = clocks
-    block.step[3::4] = -1
+    block.step[[3, -2]] = -1
     one, many = Silence(Settings()), Silence(Settings())
     for detector, pieces in ((one, [block]), (many, cut(block, range(clocks.size)))):
         for piece in pieces:

@@ -114,6 +114,16 @@ def test_a_restart_anywhere_gives_the_same_findings(a, b):
     assert exact(found) == WHOLE[1]
 
 
+def test_a_signed_loss_keeps_its_scale_across_a_restart():
+    values = np.random.default_rng(1).normal(0.0, 0.1, 600)
+    values[500] = 5.0
+    first, second = cut(rows({LOSS: values}), [400])
+    suite, other = Suite(), Suite()
+    suite.update([first])
+    other.load("r", suite.dump("r"))
+    assert exact(other.update([second])) == exact(suite.update([second])) != []
+
+
 def test_state_of_another_format_is_refused():
     with pytest.raises(ValueError, match="unknown format"):
         Suite().load("r", b"????0000")
