@@ -93,31 +93,33 @@ class Bank(Columns):
 
     def score(self, slot: Ints, length: Ints, values: Floats) -> Scores:
         """Score finite `values`, in segments of `length` (> 0) values for distinct slots, then learn them."""
-        call = Call(slot, length, self.count[slot])
-        before, code = call.before, self.code[slot]
+        call = Call(slot, length, self.count.take(slot))
+        before, code = call.before, self.code.take(slot)
         n = before if call.single else np.arange(values.size) + call.along(before - call.start)
         y = self._scaled(values, call)
         small = y.astype(np.float32)
         if call.single:  # what refreshes now looks at the ring with its new value, and nothing else does
             self._learn(call, small)
         new, recent = self._refresh(call, small)
-        m, s, ref = call.held((self.m[slot], self.s[slot], self.old[slot]), new, self.cap.take(code))
+        states = self.m, self.s, self.old
+        m, s, ref = call.held([state.take(slot) for state in states], new, self.cap.take(code))
 
         wide = np.ones(values.size)
-        fresh = self.fresh[slot]
+        fresh = self.fresh.take(slot)
         if (fresh > before).any():
             wide[n < call.along(fresh)] = self.factor
             s = s * wide
         z = (y - m) / s
         step = self._steps(z if ref is m else (y - ref) / s, young=bool((before < EARLY).any()))
         step -= call.along(self.k.take(code))
-        g = np.maximum(step + self.g[slot], 0) if call.single else ragged_cusum(step, self.g[slot], length)
+        g = self.g.take(slot)
+        g = np.maximum(step + g, 0) if call.single else ragged_cusum(step, g, length)
 
         tail: dict[int, Singles] = {}
         if not call.single:
             tail = {int(i): self._tail(int(slot[i]), int(before[i])) for i in np.flatnonzero(length > WINDOW // 2)}
             self._learn(call, small)
-        for state, line in zip((self.m, self.s, self.old), new, strict=True):
+        for state, line in zip(states, new, strict=True):
             state[slot[call.owner]] = line  # of several refreshes of a series the last one stays
         self.g[slot] = g if call.single else g[call.start + length - 1]
         self.count[slot] = before + length
@@ -140,8 +142,8 @@ class Bank(Columns):
         recent = np.full(call.owner.size, np.nan)
         if not call.owner.size:
             return (m, s, m), recent
-        code = self.code[call.slot[call.owner]]
-        falling = self.falling[code]
+        code = self.code.take(call.slot.take(call.owner))
+        falling = self.falling.take(code)
         size = size_at(call.count, falling)
         for low in range(0, size.size, _SLICE):
             part = slice(low, low + _SLICE)
@@ -151,14 +153,14 @@ class Bank(Columns):
             last = window.reshape(count.size, -1, EARLY)[some[:, None], eighths].reshape(-1, SHORT)
             recent[low + some] = middle(np.sort(last, axis=1), SHORT)
             m[part], s[part] = level(_only(window, size[part], count), size[part])
-        np.maximum(s, self.floor[code].astype(np.float32), out=s)
+        np.maximum(s, self.floor.take(code).astype(np.float32), out=s)
         return (m, s, self._remember(call, m)), recent
 
     def _windows(self, call: Call, part: slice, small: Singles) -> tuple[Singles, Ints]:
         """The last 256 values at some refreshes, as rings, and of how many values each is the ring."""
         owner, count = call.owner[part], call.count[part]
         if call.single:
-            return self.ring[call.slot[owner]], count
+            return self.ring.take(call.slot.take(owner), axis=0), count
         before, start = call.before[owner], call.start[owner]
         first = count - WINDOW - before  # where the window begins in its segment
         other = np.flatnonzero(first < 0)

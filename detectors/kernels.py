@@ -125,7 +125,7 @@ def level(window: Singles, size: Ints) -> tuple[Floats, Floats]:
     window.sort(axis=1)
     flat, begin = window.ravel(), np.arange(size.size) * window.shape[1]
     low, high = (size - 1) // 2, size // 2
-    m = (flat[begin + low].astype(np.float64) + flat[begin + high]) / 2
+    m = (flat.take(begin + low).astype(np.float64) + flat.take(begin + high)) / 2
     nearer, farther = _deviations(flat, begin, low, m.astype(np.float32))
     farther = np.where(low < high, farther, nearer)
     mad = (nearer.astype(np.float64) + farther) / 2
@@ -143,11 +143,11 @@ def _deviations(flat: Singles, begin: Ints, low: Ints, centre: Singles) -> tuple
         probe = first + (width - 1)
         first += width * (flat.take(probe + low) - centre < centre - flat.take(probe))
     end = begin + (WINDOW - 1)
-    right = flat[first + low] - centre
-    left = np.where(first > begin, centre - flat[first - 1], np.float32(np.inf))
+    right = flat.take(first + low) - centre
+    left = np.where(first > begin, centre - flat.take(first - 1), np.float32(np.inf))
     other = np.where(
         right <= left,
-        np.where(first + low < end, flat[np.minimum(first + low + 1, end)] - centre, np.float32(np.inf)),
-        np.where(first > begin + 1, centre - flat[first - 2], np.float32(np.inf)),
+        np.where(first + low < end, flat.take(np.minimum(first + low + 1, end)) - centre, np.float32(np.inf)),
+        np.where(first > begin + 1, centre - flat.take(first - 2), np.float32(np.inf)),
     )
     return np.minimum(left, right), np.minimum(np.maximum(left, right), other)
