@@ -4,7 +4,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 WRITERS := .venv-writers
 
-.PHONY: demo check test test-real writers soak schema lock bench-latency bench-idle bench-backtest bench-parsers clean
+.PHONY: demo check test test-real writers soak schema lock bench-latency bench-idle bench-backtest bench-parsers bench-speed clean
 
 demo: $(READY)
 	@$(BIN)/runwarden demo
@@ -44,6 +44,10 @@ bench-backtest: $(READY)
 
 bench-parsers: $(READY)
 	$(BIN)/python -m benchmarks.parsers
+
+# With river and bottleneck beside it where they are installed: .venv/bin/pip install river bottleneck
+bench-speed: $(READY)
+	$(BIN)/python -m benchmarks.detectors_speed
 
 $(READY): requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Runwarden needs Python 3.11 or newer; name one: make PYTHON=python3.12"; exit 1; }

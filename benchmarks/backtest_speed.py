@@ -29,10 +29,10 @@ PERIOD = 64 * BLOCK
 T0 = 1_750_000_000.0
 
 
-def generate(path: Path, rows: int) -> int:
+def generate(path: Path, rows: int, columns: int = COLUMNS) -> int:
     """Write the run; its bytes. The noise repeats after PERIOD rows, the loss goes on falling."""
-    noise = values(3, 0, 4096 * BLOCK, PERIOD)[:, :COLUMNS]  # so late that the loss is all but level
-    names = METRICS[:COLUMNS]
+    noise = values(3, 0, 4096 * BLOCK, PERIOD)[:, :columns]  # so late that the loss is all but level
+    names = METRICS[:columns]
     with path.open("wb") as out:
         for i in range(rows):
             row = noise[i % PERIOD].tolist()

@@ -5,17 +5,15 @@ is relative. Median and 1.4826 MAD are refreshed at fixed counts of values (ever
 value is scored against the last refresh before it: score, then learn. A one-sided CUSUM runs over the clipped scores
 in integers, so its vectorised form S - cummin(S) equals the recursion bit for bit however the rows are cut.
 Why: one pass over all series costs what one series would; scores are a pure function of the values before.
-Bounds: about 1.1 kB per series; temporary memory is proportional to the values of one call, which the caller cuts.
+Bounds: temporary memory is proportional to the values of one call, which the caller cuts.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Final
-
 import numpy as np
 
+from detectors.calls import Call
+from detectors.columns import Columns
 from detectors.kernels import (
     CLIP,
     EARLY,
@@ -29,7 +27,6 @@ from detectors.kernels import (
     Ints,
     Singles,
     asinh,
-    count_at,
     level,
     middle,
     ordinal,
@@ -37,93 +34,28 @@ from detectors.kernels import (
     size_at,
     spread,
     unscaled,
+    windows,
 )
-from detectors.scores import Scores, Tuning
+from detectors.scores import Scores
+
+_SLICE = 1024  # windows at a time: bounds the memory of a refresh, and they stay in the cache
+
+# glibc returns the end of its heap to the system as soon as 128 kB of it are free, and getting it back costs a third
+# of a call. Once it has freed one large block it keeps up to twice its size; this one is never touched.
+np.empty(1 << 23, np.uint8)
 
 
-@dataclass(frozen=True, slots=True)
-class _Edges:
-    """The refreshes of a call. owner: their segment; count: values of the series then; due: how many per segment."""
-
-    owner: Ints
-    count: Ints
-    due: Ints
-
-
-def _slices(where: Ints) -> Iterator[Ints]:
-    """Some windows at a time: bounds the memory of a refresh, and they stay in the cache."""
-    return (where[low : low + 1024] for low in range(0, where.size, 1024))
+def _only(window: Singles, size: Ints, count: Ints) -> Singles:
+    """The rings of `count` values with all but the last `size` values at +inf."""
+    young = np.flatnonzero(size < WINDOW)
+    if young.size:
+        age = (count[young, None] - 1 - np.arange(WINDOW)) % WINDOW
+        window[young] = np.where(age < size[young, None], window[young], np.inf)
+    return window
 
 
-class Bank:
-    """The state of all series, as columns; a series is a slot."""
-
-    _COLUMNS: Final = (
-        ("ring", np.float32, WINDOW, np.inf),
-        ("past", np.float32, WINDOW // REFRESH, np.nan),
-        ("count", np.int64, 0, 0),
-        ("fresh", np.int64, 0, 0),  # gates are wide below this count
-        ("g", np.int64, 0, 0),
-        ("m", np.float32, 0, np.nan),
-        ("s", np.float32, 0, np.nan),
-        ("old", np.float32, 0, np.nan),  # median of 256 values before the last refresh
-        ("unit", np.float64, 0, 0.0),  # of the asinh scale; 0: log scale
-    )
-
-    def __init__(self, fresh_factor: float) -> None:
-        self._factor = fresh_factor
-        self._free: list[int] = []
-        self._size = 0
-        self.ring, self.past = np.zeros((0, WINDOW), np.float32), np.zeros((0, WINDOW // REFRESH), np.float32)
-        self.count, self.fresh, self.g = (np.zeros(0, np.int64) for _ in range(3))
-        self.m, self.s, self.old = (np.zeros(0, np.float32) for _ in range(3))
-        self.unit = np.zeros(0)
-        self._floor = np.zeros(0)
-        self._k = np.zeros(0, np.int64)
-        self._sign = np.zeros(0)
-        self._cap = np.zeros(0)
-        self._falling = np.zeros(0, np.bool_)
-
-    def add(self, tuning: Tuning) -> int:
-        """Give a new series a slot."""
-        if not self._free:
-            self._grow()
-        slot = self._free.pop()
-        for name, _, _, fill in self._COLUMNS:
-            getattr(self, name)[slot] = fill
-        self._floor[slot] = tuning.floor
-        self._k[slot] = round(tuning.k * FIXED)
-        self._sign[slot] = tuning.sign
-        self._cap[slot] = tuning.history_cap
-        self._falling[slot] = tuning.falling
-        return slot
-
-    def drop(self, slot: int) -> None:
-        """Take the slot back."""
-        self._free.append(slot)
-
-    def _grow(self) -> None:
-        more = max(64, self._size // 2)
-        for name, kind, width, fill in self._COLUMNS:
-            block = np.full((more, width) if width else more, fill, kind)
-            setattr(self, name, np.concatenate([getattr(self, name), block]))
-        for name in ("_floor", "_k", "_sign", "_cap", "_falling"):
-            column = getattr(self, name)
-            setattr(self, name, np.concatenate([column, np.zeros(more, column.dtype)]))
-        self._free.extend(range(self._size + more - 1, self._size - 1, -1))
-        self._size += more
-
-    def restart(self, slot: int, rows: int) -> None:
-        """Begin a new attempt: level and scale stay, the CUSUM begins again, gates are wide for `rows` values."""
-        self.g[slot] = 0
-        self.fresh[slot] = self.count[slot] + rows
-
-    def clear(self, slot: int) -> None:
-        """Forget the values of a series; its scale stays."""
-        unit = self.unit[slot]
-        for name, _, _, fill in self._COLUMNS:
-            getattr(self, name)[slot] = fill
-        self.unit[slot] = unit
+class Bank(Columns):
+    """Scores series and learns their values; what it keeps of them are `Columns`."""
 
     def sign_scale(self, slot: int, value: float) -> None:
         """Move a series to asinh(value / unit), because `value` is not positive or the unit is better known by now.
@@ -132,157 +64,136 @@ class Bank:
         """
         old = float(self.unit[slot])
         known = unscaled(self.ring[slot, : min(int(self.count[slot]), WINDOW)], old)
-        sample = known if known.size else np.array([value])
+        sample = np.clip(known if known.size else value, -HUGE, HUGE, dtype=np.float64)
         deviation = 1.4826 * float(np.median(np.abs(sample - np.median(sample))))
         unit = min(max(float(np.median(np.abs(sample))), 10 * deviation, TINY), HUGE)
         self.ring[slot, : known.size] = asinh(known, unit)
         for column in (self.past, self.old):
             column[slot] = asinh(unscaled(column[slot], old), unit)
         if known.size >= EARLY:
-            one, zero, count = np.array([slot]), np.zeros(1, np.int64), self.count[[slot]]
-            edges = _Edges(zero, count, zero + 1)
-            self.m[one], self.s[one], _ = self._refresh(edges, one, count, zero, np.zeros(0, np.float32))
+            count = int(self.count[slot])
+            size = size_at(self.count[[slot]], self.falling[self.code[[slot]]])
+            window = np.full((1, WINDOW), np.inf, np.float32)
+            window[0, : size[0]] = self.ring[slot, np.arange(count - size[0], count) % WINDOW]
+            m, s = level(window, size)
+            self.m[slot], self.s[slot] = m[0], max(np.float32(s[0]), np.float32(self.floor[self.code[slot]]))
         self.unit[slot] = unit
+        self.signed = True
 
-    def scale(self, slot: int, value: float) -> float:
-        """`value` on the scale of the series."""
-        if self.unit[slot] > 0:
-            return float(asinh(np.float64(value), float(self.unit[slot])))
-        return float(self._sign[slot]) * float(np.log(max(value, TINY)))
-
-    def unscale(self, slot: int, y: float) -> float:
-        """The value whose place on the scale is `y`."""
-        return float(unscaled(np.float64(self._sign[slot] * y), float(self.unit[slot])))
-
-    def _scaled(self, values: Floats, slot: Ints, start: Ints, length: Ints, owner: Ints) -> Floats:
-        y = np.log(np.maximum(values, TINY))
-        sign = self._sign[slot]
-        if (sign < 0).any():
-            y *= sign[owner]
-        for i in np.flatnonzero(self.unit[slot] > 0):
-            part = slice(start[i], start[i] + length[i])
-            y[part] = asinh(values[part], float(self.unit[slot[i]]))
+    def _scaled(self, values: Floats, call: Call) -> Floats:
+        y = np.maximum(values, TINY)
+        np.log(y, out=y)
+        if (self.sign < 0).any():
+            y *= call.along(self.sign.take(self.code[call.slot]))
+        if self.signed:
+            for i in np.flatnonzero(self.unit[call.slot] > 0):
+                part = slice(call.start[i], call.start[i] + call.length[i])
+                y[part] = asinh(values[part], float(self.unit[call.slot[i]]))
         return y
 
     def score(self, slot: Ints, length: Ints, values: Floats) -> Scores:
         """Score finite `values`, in segments of `length` (> 0) values for distinct slots, then learn them."""
-        start = np.cumsum(length) - length
-        before = self.count[slot]
-        owner = np.repeat(np.arange(slot.size), length)
-        n = np.arange(values.size) + (before - start)[owner]
-        y = self._scaled(values, slot, start, length, owner)
+        call = Call(slot, length, self.count.take(slot))
+        before, code = call.before, self.code.take(slot)
+        n = before if call.single else np.arange(values.size) + call.along(before - call.start)
+        y = self._scaled(values, call)
         small = y.astype(np.float32)
-
-        done = ordinal(before)
-        due = ordinal(before + length) - done
-        edge_owner, edge_ordinal = spread(done + 1, due)
-        edge_count = count_at(edge_ordinal)
-        edges = _Edges(edge_owner, edge_count, due)
-        m, s, recent = self._refresh(edges, slot, before, start, small)
-        old = self._remember(edges, slot, done, m)
-
-        # One table: of each segment its state before the call, then each refresh; an entry serves up to the next one.
-        base = np.cumsum(due + 1) - (due + 1)
-        place = np.arange(edge_owner.size) + edge_owner + 1
-        table = np.empty((4, base.size + place.size), np.float64)
-        for row, (state, new) in enumerate(((self.m, m), (self.s, s), (self.old, old))):
-            table[row, base] = state[slot]
-            table[row, place] = new
-        begin = np.empty(table.shape[1] + 1, np.int64)
-        begin[base], begin[place], begin[-1] = start, (start - before)[edge_owner] + edge_count, values.size
-        at = np.repeat(np.arange(table.shape[1]), np.diff(begin))
-        cap = np.repeat(self._cap[slot], due + 1)
-        table[3] = np.fmax(table[0], np.minimum(table[2], table[0] + cap))
-        m_at, s_at, ref = table[0][at], table[1][at], table[3][at]
+        if call.single:  # what refreshes now looks at the ring with its new value, and nothing else does
+            self._learn(call, small)
+        new, recent = self._refresh(call, small)
+        states = self.m, self.s, self.old
+        m, s, ref = call.held([state.take(slot) for state in states], new, self.cap.take(code))
 
         wide = np.ones(values.size)
-        fresh = self.fresh[slot]
+        fresh = self.fresh.take(slot)
         if (fresh > before).any():
-            wide[n < fresh[owner]] = self._factor
-            s_at = s_at * wide
-        z = (y - m_at) / s_at
-        zr = (y - ref) / s_at
-        np.nan_to_num(zr, copy=False, nan=0.0)
-        np.clip(zr, -CLIP, CLIP, out=zr)
-        step = np.rint(zr * FIXED).astype(np.int64) - self._k[slot][owner]
-        g = ragged_cusum(step, self.g[slot], start, owner)
+            wide[n < call.along(fresh)] = self.factor
+            s = s * wide
+        z = (y - m) / s
+        step = self._steps(z if ref is m else (y - ref) / s, young=bool((before < EARLY).any()))
+        step -= call.along(self.k.take(code))
+        g = self.g.take(slot)
+        g = np.maximum(step + g, 0) if call.single else ragged_cusum(step, g, length)
 
-        tail = {int(i): self._tail(int(slot[i]), int(before[i])) for i in np.flatnonzero(length > WINDOW // 2)}
-        self._learn(slot, start, length, before, small)
-        last = base + due
-        self.m[slot], self.s[slot], self.old[slot] = table[0][last], table[1][last], table[2][last]
-        self.g[slot] = g[start + length - 1]
+        tail: dict[int, Singles] = {}
+        if not call.single:
+            tail = {int(i): self._tail(int(slot[i]), int(before[i])) for i in np.flatnonzero(length > WINDOW // 2)}
+            self._learn(call, small)
+        for state, line in zip(states, new, strict=True):
+            state[slot[call.owner]] = line  # of several refreshes of a series the last one stays
+        self.g[slot] = g if call.single else g[call.start + length - 1]
         self.count[slot] = before + length
         return Scores(
-            slot=slot, start=start, length=length, n=n, y=y, m=m_at, ref=ref, s=s_at, z=z, step=step, g=g, wide=wide,
-            tail=tail, edge_segment=edge_owner, edge_count=edge_count, edge_median=recent,
+            slot=slot, start=call.start, length=length, n=n, y=y, m=m, ref=ref, s=s, z=z, step=step, g=g, wide=wide,
+            tail=tail, edge_segment=call.owner, edge_count=call.count, edge_median=recent,
         )  # fmt: skip
 
-    def _refresh(
-        self, edges: _Edges, slot: Ints, before: Ints, start: Ints, small: Singles
-    ) -> tuple[Singles, Singles, Floats]:
-        """Median and scale at every refresh, and the median of the last 64 values."""
-        m = np.empty(edges.owner.size, np.float32)
-        s = np.empty(edges.owner.size, np.float32)
-        recent = np.full(edges.owner.size, np.nan)
-        first = edges.count - WINDOW
-        falling = self._falling[slot[edges.owner]]
-        size = size_at(edges.count, falling)
-        inside = first >= before[edges.owner]
-        age = np.arange(WINDOW - 1, -1, -1)
-        for where in _slices(np.flatnonzero(inside)):
-            owner = edges.owner[where]
-            views = np.lib.stride_tricks.sliding_window_view(small, WINDOW)
-            window = views[start[owner] + first[where] - before[owner]]
-            some = np.flatnonzero(falling[where])
-            recent[where[some]] = middle(np.sort(window[some, -SHORT:], axis=1), SHORT)
-            young = np.flatnonzero(size[where] < WINDOW)
-            window[young] = np.where(age < size[where[young], None], window[young], np.inf)
-            m[where], s[where] = level(window, size[where])
-        for where in _slices(np.flatnonzero(~inside)):
-            owner, count = edges.owner[where], edges.count[where]
-            window = self.ring[slot[owner]]
-            begin = np.maximum(before[owner], count - WINDOW)
-            row, index = spread(begin, count - begin)
-            window[row, index % WINDOW] = small[(start - before)[owner][row] + index]
-            some = np.flatnonzero(falling[where] & (count >= SHORT))
-            last = window[some[:, None], (count[some, None] - SHORT + np.arange(SHORT)) % WINDOW]
-            recent[where[some]] = middle(np.sort(last, axis=1), SHORT)
-            young = np.flatnonzero(size[where] < WINDOW)
-            old = (count[young, None] - 1 - np.arange(WINDOW)) % WINDOW >= size[where[young], None]
-            window[young] = np.where(old, np.inf, window[young])
-            m[where], s[where] = level(window, size[where])
-        s = np.maximum(s, self._floor[slot][edges.owner].astype(np.float32))
-        return m, s, recent
+    def _steps(self, z: Floats, *, young: bool) -> Ints:
+        """Clipped scores in fixed point; 0 where there is no baseline yet."""
+        clipped = np.clip(z, -CLIP, CLIP)
+        if young:
+            np.nan_to_num(clipped, copy=False, nan=0.0)
+        clipped *= FIXED
+        return np.rint(clipped, out=clipped).astype(np.int64)
 
-    def _remember(self, edges: _Edges, slot: Ints, done: Ints, m: Singles) -> Singles:
+    def _refresh(self, call: Call, small: Singles) -> tuple[tuple[Singles, Singles, Singles], Floats]:
+        """At every refresh median, scale and the median 256 values ago; and the median of the last 64 values."""
+        m, s = np.empty((2, call.owner.size), np.float32)
+        recent = np.full(call.owner.size, np.nan)
+        if not call.owner.size:
+            return (m, s, m), recent
+        code = self.code.take(call.slot.take(call.owner))
+        falling = self.falling.take(code)
+        size = size_at(call.count, falling)
+        for low in range(0, size.size, _SLICE):
+            part = slice(low, low + _SLICE)
+            window, count = self._windows(call, part, small)
+            some = np.flatnonzero(falling[part] & (call.count[part] >= SHORT))
+            eighths = (count[some, None] // EARLY + np.arange(-SHORT // EARLY, 0)) % (WINDOW // EARLY)
+            last = window.reshape(count.size, -1, EARLY)[some[:, None], eighths].reshape(-1, SHORT)
+            recent[low + some] = middle(np.sort(last, axis=1), SHORT)
+            m[part], s[part] = level(_only(window, size[part], count), size[part])
+        np.maximum(s, self.floor.take(code).astype(np.float32), out=s)
+        return (m, s, self._remember(call, m)), recent
+
+    def _windows(self, call: Call, part: slice, small: Singles) -> tuple[Singles, Ints]:
+        """The last 256 values at some refreshes, as rings, and of how many values each is the ring."""
+        owner, count = call.owner[part], call.count[part]
+        if call.single:
+            return self.ring.take(call.slot.take(owner), axis=0), count
+        before, start = call.before[owner], call.start[owner]
+        first = count - WINDOW - before  # where the window begins in its segment
+        other = np.flatnonzero(first < 0)
+        if other.size == owner.size:
+            window = self.ring[call.slot[owner]]
+        else:
+            at = np.clip(start + first, 0, small.size - WINDOW)
+            window = windows(small)[at]
+            window[other] = self.ring[call.slot[owner[other]]]
+        begin = np.maximum(before, count - WINDOW)[other]
+        row, index = spread(begin, count[other] - begin)
+        window[other[row], index % WINDOW] = small[(start - before)[other[row]] + index]
+        return window, np.where(first < 0, count, WINDOW)
+
+    def _remember(self, call: Call, m: Singles) -> Singles:
         """The median 256 values before every refresh (NaN where there is none), keeping the new ones for later."""
-        old = np.full(m.size, np.nan, np.float32)
-        regular = edges.count % REFRESH == 0
-        keep = WINDOW // REFRESH
-        place = edges.count // REFRESH % keep
-        begin = np.repeat(np.cumsum(edges.due) - edges.due, edges.due)
-        there = begin + ordinal(np.maximum(edges.count - WINDOW, 0)) - done[edges.owner] - 1
-        here = np.flatnonzero(regular & (there >= begin))
-        old[here] = m[there[here]]
-        away = np.flatnonzero(regular & (there < begin))
-        old[away] = self.past[slot[edges.owner[away]], place[away]]
-        final = count_at(done + edges.due)[edges.owner]
-        last = edges.count > final - WINDOW
-        put = np.flatnonzero(regular & last)
-        self.past[slot[edges.owner[put]], place[put]] = m[put]
+        regular = call.count & (REFRESH - 1) == 0
+        slot, place = call.slot[call.owner], call.count // REFRESH % (WINDOW // REFRESH)
+        old = np.where(regular, self.past[slot, place], np.float32(np.nan))
+        if not call.single:
+            ago = call.first + ordinal(np.maximum(call.count - WINDOW, 0)) - ordinal(call.count[call.first])
+            here = np.flatnonzero(regular & (ago >= call.first))
+            old[here] = m[ago[here]]
+        self.past[slot[regular], place[regular]] = m[regular]  # where a place comes twice, the last one stays
         return old
 
-    def _learn(self, slot: Ints, start: Ints, length: Ints, before: Ints, small: Singles) -> None:
-        kept = np.minimum(length, WINDOW)
-        skip = length - kept
-        owner, offset = spread(skip, kept)
-        self.ring[slot[owner], (before[owner] + offset) % WINDOW] = small[start[owner] + offset]
-
-    def _tail(self, slot: int, count: int) -> Singles:
-        kept = min(count, WINDOW // 2)
-        last: Singles = self.ring[slot, np.arange(count - kept, count) % WINDOW]
-        return last
+    def _learn(self, call: Call, small: Singles) -> None:
+        if call.single:
+            self.ring.reshape(-1)[call.slot * WINDOW + (call.before & (WINDOW - 1))] = small
+            return
+        kept = np.minimum(call.length, WINDOW)
+        owner, offset = spread(call.length - kept, kept)
+        self.ring[call.slot[owner], (call.before[owner] + offset) % WINDOW] = small[call.start[owner] + offset]
 
     def history(self, scores: Scores, segment: int) -> Singles:
         """Up to 128 values (on the scale of the series, oldest first) before a segment of the last call."""
@@ -290,18 +201,3 @@ class Bank:
             return scores.tail[segment]
         slot = int(scores.slot[segment])
         return self._tail(slot, int(self.count[slot] - scores.length[segment]))
-
-    def dump(self, slot: int) -> tuple[list[object], bytes]:
-        """The state of one series: small values, and the ring with the past medians as little-endian float32."""
-        small: list[object] = [getattr(self, name)[slot].item() for name, _, width, _ in self._COLUMNS if not width]
-        kept = min(int(self.count[slot]), WINDOW)
-        return small, np.concatenate([self.past[slot], self.ring[slot, :kept]]).astype("<f4").tobytes()
-
-    def load(self, slot: int, small: list[object], blob: bytes) -> None:
-        """Put back what `dump` gave."""
-        for (name, *_), value in zip([c for c in self._COLUMNS if not c[2]], small, strict=True):
-            getattr(self, name)[slot] = value
-        both = np.frombuffer(blob, "<f4")
-        keep = WINDOW // REFRESH
-        self.past[slot] = both[:keep]
-        self.ring[slot, : both.size - keep] = both[keep:]

@@ -27,15 +27,24 @@ TINY: Final = 1e-300  # what a time or a norm of zero counts as
 HUGE: Final = 1e300
 
 
+def refreshed(count: Ints) -> Ints:
+    """Positions of the counts at which there is a refresh: every 8 values up to 256, then every 32."""
+    some = np.flatnonzero(count & (EARLY - 1) == 0)
+    at = count[some]
+    due: Ints = some[(at <= WINDOW) | (at & (REFRESH - 1) == 0)]
+    return due
+
+
 def ordinal(count: Ints) -> Ints:
     """How many refreshes a series of `count` values has behind it."""
-    return np.where(count < WINDOW, count // EARLY, WINDOW // EARLY + (count - WINDOW) // REFRESH)
+    nth: Ints = np.minimum(count // EARLY, count // REFRESH + (WINDOW // EARLY - WINDOW // REFRESH))
+    return nth
 
 
 def count_at(nth: Ints) -> Ints:
     """The count of values at the nth refresh: 8, 16, 24, …, 256, 288, …."""
-    first = WINDOW // EARLY
-    return np.where(nth <= first, nth * EARLY, WINDOW + (nth - first) * REFRESH)
+    count: Ints = np.maximum(nth * EARLY, nth * REFRESH - (WINDOW // EARLY * REFRESH - WINDOW))
+    return count
 
 
 def size_at(count: Ints, falling: Bools) -> Ints:
@@ -77,16 +86,29 @@ def cusum(step: Ints, g: int) -> Ints:
     return total - low
 
 
-def ragged_cusum(step: Ints, g: Ints, start: Ints, owner: Ints) -> Ints:
-    """The same for segments: g: where each begins; start: int64[segments]; owner: int64[n], the segment of a step."""
+def ragged_cusum(step: Ints, g: Ints, length: Ints) -> Ints:
+    """The same for segments of `length` (> 0) values, each beginning at its `g`."""
+    if length.size == 1:
+        return cusum(step, int(g[0]))
     total = np.cumsum(step)
     if not total.size:
         return total
-    total += (g - (total[start] - step[start]))[owner]
+    start = np.cumsum(length) - length
+    total += np.repeat(g - (total[start] - step[start]), length)
     # Each segment lies below the one before, so one running minimum serves all of them; integers lose nothing.
-    shift = (int(total.max()) - min(int(total.min()), 0) + 1) * owner
-    low: Ints = np.minimum.accumulate(total - shift) + shift
-    return total - np.minimum(low, 0)
+    shift = np.repeat((int(total.max()) - min(int(total.min()), 0) + 1) * np.arange(length.size), length)
+    low = total - shift
+    np.minimum.accumulate(low, out=low)
+    low += shift
+    np.minimum(low, 0, out=low)
+    total -= low
+    return total
+
+
+def windows(values: Singles) -> Singles:
+    """All stretches of 256 values, as rows that share their memory; at least 256 values."""
+    step = values.itemsize
+    return np.ndarray((values.size - WINDOW + 1, WINDOW), values.dtype, values, strides=(step, step))
 
 
 def middle(ordered: Singles, size: int) -> Floats:
@@ -98,14 +120,34 @@ def middle(ordered: Singles, size: int) -> Floats:
 def level(window: Singles, size: Ints) -> tuple[Floats, Floats]:
     """Median and 1.4826 MAD of each row, whose values beyond `size` are +inf; the scale of a small sample is widened.
 
-    np.sort on float32 rows is several times faster than np.partition or np.median.
+    Sorts the rows in place: np.sort on float32 rows is several times faster than np.partition or np.median.
     """
-    row = np.arange(size.size)
+    window.sort(axis=1)
+    flat, begin = window.ravel(), np.arange(size.size) * window.shape[1]
     low, high = (size - 1) // 2, size // 2
-    ordered = np.sort(window, axis=1)
-    m = (ordered[row, low].astype(np.float64) + ordered[row, high]) / 2
-    np.subtract(ordered, m[:, None].astype(np.float32), out=ordered)
-    np.abs(ordered, out=ordered)
-    ordered.sort(axis=1)
-    mad = (ordered[row, low].astype(np.float64) + ordered[row, high]) / 2
+    m = (flat.take(begin + low).astype(np.float64) + flat.take(begin + high)) / 2
+    nearer, farther = _deviations(flat, begin, low, m.astype(np.float32))
+    farther = np.where(low < high, farther, nearer)
+    mad = (nearer.astype(np.float64) + farther) / 2
     return m, 1.4826 * mad * np.where(size < WINDOW, 1 + WIDEN / size, 1.0)
+
+
+def _deviations(flat: Singles, begin: Ints, low: Ints, centre: Singles) -> tuple[Singles, Singles]:
+    """Of each ordered row the deviations from its centre that are (low + 1)th and (low + 2)th in size.
+
+    The low + 1 values that lie next to the centre stand side by side. Moved to the right, their last one deviates more
+    and their first one less; a binary search finds where the last one takes over. No second sort is needed.
+    """
+    first = begin.copy()
+    for width in (64, 32, 16, 8, 4, 2, 1, 1):
+        probe = first + (width - 1)
+        first += width * (flat.take(probe + low) - centre < centre - flat.take(probe))
+    end = begin + (WINDOW - 1)
+    right = flat.take(first + low) - centre
+    left = np.where(first > begin, centre - flat.take(first - 1), np.float32(np.inf))
+    other = np.where(
+        right <= left,
+        np.where(first + low < end, flat.take(np.minimum(first + low + 1, end)) - centre, np.float32(np.inf)),
+        np.where(first > begin + 1, centre - flat.take(first - 2), np.float32(np.inf)),
+    )
+    return np.minimum(left, right), np.minimum(np.maximum(left, right), other)

@@ -25,7 +25,7 @@ GAPS = 64
 
 @dataclass(slots=True)
 class _State:
-    """Of one run. last_t: clock of its last row, last_seen: when that arrived; stride: last step forward in `step`."""
+    """Of one run. last_t, step: last clock and step; last_seen: when a row arrived last; stride: last step forward."""
 
     attempt: int = 0
     rows: int = 0
@@ -66,24 +66,27 @@ class Silence:
             self._learn(state, block)
 
     def _learn(self, state: _State, block: Block) -> None:
-        gaps = _forward(block.t, state.last_t)
-        if not gaps.size and block.seen > state.last_seen and np.isnan(block.t).all():
+        clocks, steps = block.t[~np.isnan(block.t)], block.step[block.step >= 0]
+        gaps = _forward(clocks, state.last_t)
+        if not clocks.size and block.seen > state.last_seen:
             gaps = np.array([block.seen - state.last_seen])
         if gaps.size:
             state.gaps_s.extend(gaps[-GAPS:].tolist())
             # A silence that ended by itself is a pause that this run takes, and alarms once; a hang of hours is none.
             pauses = gaps[gaps <= self.settings.silence_pause_s]
             state.longest_s = max(state.longest_s, float(pauses.max(initial=0.0)))
-        if block.t[-1] == block.t[-1]:  # not NaN
-            state.last_t = float(block.t[-1])
-        strides = _forward(block.step.astype(np.float64), float(state.step) if state.step >= 0 else np.nan)
+        if clocks.size:
+            state.last_t = float(clocks[-1])
+        strides = _forward(steps.astype(np.float64), float(state.step) if state.step >= 0 else np.nan)
         strides = strides[strides > 0]
         if strides.size:
             state.stride = int(strides[-1])
+        if steps.size:
+            state.step = int(steps[-1])
         state.rows += block.row.size
         state.grown |= block.origin != "history"
         state.last_seen = block.seen
-        state.row, state.step = int(block.row[-1]), int(block.step[-1])
+        state.row = int(block.row[-1])
         # The last row of a run that logs every 10th of 1,000 steps counted from 0 is 990.
         state.ended = block.total_steps > 0 and state.step + state.stride >= block.total_steps
 
@@ -147,6 +150,9 @@ def _growth(block: Block, *, stepped: bool) -> Block:
 
 def _forward(line: Floats, before: float) -> Floats:
     """The differences of a line, continued from `before`, that do not go back."""
+    if line.size == 1:  # a tick brings one row of every run
+        gap = float(line[0]) - before
+        return np.array([gap]) if 0 <= gap < np.inf else line[:0]
     whole = np.empty(line.size + 1)
     whole[0], whole[1:] = before, line
     with np.errstate(over="ignore", invalid="ignore"):  # clocks can be any number

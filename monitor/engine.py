@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import math
+from bisect import bisect_left
 from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass
 
@@ -269,4 +270,4 @@ class Engine:
 
 def _home(finding: Finding, blocks: Sequence[Block]) -> Block:
     """The block of its run that holds the row of a finding."""
-    return next((b for b in blocks if b.row[0] <= finding.row <= b.row[-1]), blocks[-1])
+    return blocks[min(bisect_left(blocks, finding.row, key=lambda b: int(b.row[-1])), len(blocks) - 1)]

@@ -70,18 +70,18 @@ def blocks_of(run: Run, frames: Sequence[Frame], seen: float, max_series: int) -
     if merged is None:
         return []
     n = merged.row.size
-    cuts = {0, n}
-    cuts.update((np.flatnonzero(np.diff(merged.origin)) + 1).tolist())
-    begins = [0, *(np.flatnonzero(np.diff(merged.generation)) + 1).tolist(), n]
+    cuts = {0, n, *_changes(merged.origin)}
+    roles = _learn(run, merged, max_series)
+    cuts.update(at for at, _, _ in roles)
+    begins = [0, *_changes(merged.generation), n]
+    loss = _loss(run, merged, roles)
     ordinal = np.empty(n, dtype=np.int64)
     for a, b in pairwise(begins):
         run.attempt.begin(int(merged.generation[a]))
-        ordinal[a:b] = run.attempt.ordinal
-        for position in run.attempt.starts(merged.step[a:b]):
-            ordinal[a + position : b] += 1
-    cuts.update((np.flatnonzero(np.diff(ordinal)) + 1).tolist())
-    roles = _learn(run, merged, max_series)
-    cuts.update(at for at, _, _ in roles)
+        first = run.attempt.ordinal
+        starts = run.attempt.starts(merged.step[a:b], loss[a:b])
+        ordinal[a:b] = first + np.searchsorted(starts, np.arange(b - a), side="right") if starts else first
+    cuts.update(_changes(ordinal))
     edges = sorted(cuts)
     blocks = []
     for a, b in pairwise(edges):
@@ -104,9 +104,19 @@ def blocks_of(run: Run, frames: Sequence[Frame], seen: float, max_series: int) -
     return blocks
 
 
+def _changes(line: Int) -> list[int]:
+    """Positions at which a line differs from the one before."""
+    if line[0] == line[-1] and (line.size == 1 or (line == line[0]).all()):
+        return []
+    places: list[int] = (np.flatnonzero(line[1:] != line[:-1]) + 1).tolist()
+    return places
+
+
 def _merge(frames: Sequence[Frame]) -> _Merged | None:
     if not frames:
         return None
+    if len(frames) == 1:
+        return _alone(frames[0])
     row = np.concatenate([f.row for f in frames])
     order = np.argsort(row, kind="stable")
     place = np.empty(row.size, dtype=np.int64)
@@ -136,6 +146,20 @@ def _merge(frames: Sequence[Frame]) -> _Merged | None:
     )
 
 
+def _alone(frame: Frame) -> _Merged:
+    """One frame is in order already."""
+    index = np.arange(frame.row.size)
+    lines = np.ascontiguousarray(frame.values.T)
+    return _Merged(
+        row=frame.row,
+        step=frame.step,
+        t=frame.t,
+        columns={name: (index, line) for name, line in zip(frame.columns, lines, strict=True)},
+        generation=np.full(frame.row.size, frame.generation),
+        origin=np.full(frame.row.size, _ORIGINS.index(frame.origin)),
+    )
+
+
 def _learn(run: Run, merged: _Merged, max_series: int) -> list[tuple[int, Role, str]]:
     """Roles of metrics seen for the first time; (position, role, metric) at which a role gets a better primary."""
     fresh = sorted(
@@ -157,16 +181,32 @@ def _learn(run: Run, merged: _Merged, max_series: int) -> list[tuple[int, Role, 
     return changes
 
 
+def _loss(run: Run, merged: _Merged, changes: Sequence[tuple[int, Role, str]]) -> Float:
+    """The primary loss at every row, NaN where there is none."""
+    line = np.full(merged.row.size, np.nan)
+    places = [(at, name) for at, role, name in changes if role is Role.LOSS]
+    ends = [at for at, _ in places] + [merged.row.size]
+    for (at, name), end in zip([(0, run.primary.get(Role.LOSS, "")), *places], ends, strict=True):
+        if name in merged.columns:
+            index, values = merged.columns[name]
+            lo, hi = index.searchsorted((at, end))
+            line[index[lo:hi]] = values[lo:hi]
+    return line
+
+
 def _cut(run: Run, merged: _Merged, a: int, b: int) -> list[Column]:
     columns = []
-    for name, (index, values) in merged.columns.items():
+    for name in sorted(merged.columns):
         role = run.metrics.get(name)
         if role is None:
             continue  # beyond the series cap, counted in run.dropped
-        lo, hi = np.searchsorted(index, (a, b))
-        if lo < hi:
-            columns.append(Column(name, role, run.primary.get(role) == name, index[lo:hi] - a, values[lo:hi]))
-    return sorted(columns, key=lambda c: c.metric)
+        index, values = merged.columns[name]
+        if b - a < merged.row.size:
+            lo, hi = index.searchsorted((a, b))
+            index, values = index[lo:hi] - a, values[lo:hi]
+        if index.size:
+            columns.append(Column(name, role, run.primary.get(role) == name, index, values))
+    return columns
 
 
 def _advance(run: Run, merged: _Merged, seen: float) -> None:

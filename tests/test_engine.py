@@ -158,6 +158,42 @@ def test_a_new_generation_is_a_new_attempt_even_where_steps_go_on():
     assert [(a.attempt, a.row) for s in steps for a in s.attempts] == [(0, 0), (1, 300)]
 
 
+def epochs(**changes: float) -> Frame:
+    """Twelve epochs of 50 steps each, counted anew, with a fault in the eighth."""
+    loss = falling(600)
+    loss[380:400] *= 2.0
+    return frame({"loss": loss}, step=np.arange(600) % 50, **changes)
+
+
+def test_steps_that_begin_anew_with_every_epoch_are_one_attempt_once_that_is_known():
+    steps = run_all(engine(), [batch(epochs(), t_recv=NOW)])
+    assert [(a.attempt, a.row) for s in steps for a in s.attempts] == [(0, 0), (1, 52)]
+    assert {t.incident.first_row for t in pages(steps)} == {380}
+
+
+@settings(deadline=None, max_examples=15)
+@given(st.lists(st.integers(1, 599), max_size=12), st.data())
+def test_epochs_give_the_same_findings_for_any_chunking_and_any_restart(cuts, data):
+    batches = split([epochs()], set(cuts), t_recv=NOW)
+    stop = data.draw(st.integers(0, len(batches) - 1))
+    core = engine()
+    steps = run_all(core, batches[: stop + 1])
+    blob, book = core.dump("r"), Book()
+    book.restore(core.open_incidents())
+    core = Engine(Suite(), book, EngineSettings())
+    core.load("r", blob)
+    steps += run_all(core, batches[stop + 1 :])
+    assert findings(steps) == findings(run_all(engine(), [batch(epochs(), t_recv=NOW)]))
+    assert [(a.attempt, a.row) for s in steps for a in s.attempts] == [(0, 0), (1, 52)]
+
+
+def test_the_same_training_again_into_the_same_file_is_a_new_attempt_each_time_and_pages_nobody():
+    loss = np.concatenate([falling(400, seed) for seed in range(4)])
+    steps = run_all(engine(), [batch(frame({"loss": loss}, step=np.arange(1600) % 400), t_recv=NOW)])
+    assert [(a.attempt, a.row) for s in steps for a in s.attempts] == [(n, 400 * n + 2 * (n > 0)) for n in range(4)]
+    assert pages(steps) == []
+
+
 def test_steps_that_repeat_are_kept_and_no_attempt():
     step = np.repeat(np.arange(100), 3)
     result = engine().step(batch(frame({"loss": falling(300)}, step=step)))

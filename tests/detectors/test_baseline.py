@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from detectors.baseline import Bank
 from detectors.condition import first_run
-from detectors.kernels import CLIP, FIXED, count_at, cusum, level, ordinal, size_at
+from detectors.kernels import CLIP, FIXED, count_at, cusum, level, ordinal, ragged_cusum, refreshed, size_at
 from detectors.scores import Tuning
 
 TUNING = Tuning(floor=0.01, k=0.5, history_cap=0.1)
@@ -80,6 +80,29 @@ def test_many_series_in_one_call_are_scored_as_each_alone(calls, seed):
                 np.testing.assert_array_equal(getattr(got, name)[part], getattr(want, name))
 
 
+def test_a_tick_of_many_series_scores_each_as_alone():
+    rng = np.random.default_rng(1)
+    tunings = [TUNING, Tuning(floor=0.05, k=1.0, sign=-1), Tuning(floor=0.1, k=1.0, falling=True)]
+    together, alone = Bank(1.5), [Bank(1.5) for _ in range(9)]
+    slots = np.array([together.add(tunings[i % 3]) for i in range(9)])
+    single = [bank.add(tunings[i % 3]) for i, bank in enumerate(alone)]
+    values = rng.lognormal(0, 0.1, (700, 9))
+    ahead = np.arange(9) * 7  # so that refreshes fall on different ticks
+    for i, n in enumerate(ahead):
+        if n:
+            together.score(slots[[i]], np.array([n]), values[:n, i])
+    want = [
+        bank.score(np.array([s]), np.array([700]), values[:, i])
+        for i, (bank, s) in enumerate(zip(alone, single, strict=True))
+    ]
+    for tick in range(700 - ahead.max()):
+        at = ahead + tick
+        got = together.score(slots, np.ones(9, np.int64), values[at, np.arange(9)])
+        for name in ("n", "y", "m", "ref", "s", "z", "step", "g"):
+            expected = [getattr(w, name)[n] for w, n in zip(want, at, strict=True)]
+            np.testing.assert_array_equal(getattr(got, name), expected, err_msg=f"{name} at tick {tick}")
+
+
 def test_a_value_is_scored_before_it_is_learned():
     values = np.ones(600)
     bank, other = Bank(1.5), Bank(1.5)
@@ -99,6 +122,19 @@ def test_the_cusum_is_its_recursion(steps, g):
     assert cusum(np.array(steps), g).tolist() == want
 
 
+@given(st.lists(st.lists(st.integers(-40, 40), min_size=1, max_size=9), min_size=1, max_size=6), st.integers(0, 60))
+def test_the_cusums_of_segments_are_those_of_each_alone(segments, g):
+    begin = np.arange(len(segments)) * 7 + g
+    got = ragged_cusum(np.concatenate(segments), begin, np.array([len(s) for s in segments]))
+    want = [cusum(np.array(s), int(b)) for s, b in zip(segments, begin, strict=True)]
+    assert got.tolist() == np.concatenate(want).tolist()
+
+
+def test_a_refresh_is_where_its_ordinal_rises():
+    count = np.arange(1, 1000)
+    assert refreshed(count).tolist() == np.flatnonzero(ordinal(count) > ordinal(count - 1)).tolist()
+
+
 @given(st.integers(0, 5000))
 def test_refreshes_are_counted_without_gaps(count):
     n = np.array([count])
@@ -106,15 +142,23 @@ def test_refreshes_are_counted_without_gaps(count):
     assert 0 <= size_at(n, np.array([True]))[0] <= min(count, 256)
 
 
-@given(st.lists(st.floats(-5, 5, width=32), min_size=1, max_size=256))
-def test_median_and_spread_of_a_short_window(values):
+@settings(deadline=None)
+@given(
+    st.lists(
+        st.one_of(st.floats(-5, 5, width=32), st.sampled_from([0.0, 1.0, float(np.float32(1e-30))])),
+        min_size=1,
+        max_size=256,
+    ),
+    st.sampled_from([1, 1, 7, 256]),
+)
+def test_median_and_spread_of_a_window_are_those_of_its_sorted_deviations(values, times):
+    values = (values * times)[:256]
     window = np.full((1, 256), np.inf, np.float32)
     window[0, : len(values)] = values
     m, s = level(window, np.array([len(values)]))
-    want = np.median(np.array(values))
-    assert m[0] == want
-    mad = 1.4826 * np.median(np.abs(np.array(values, np.float32) - np.float32(want)).astype(np.float64))
-    assert s[0] == pytest.approx(mad * (1 if len(values) == 256 else 1 + 16 / len(values)))
+    assert m[0] == np.median(np.array(values))
+    deviations = np.abs(np.array(values, np.float32) - np.float32(m[0])).astype(np.float64)
+    assert s[0] == 1.4826 * np.median(deviations) * (1 if len(values) == 256 else 1 + 16 / len(values))
 
 
 @given(st.lists(st.booleans(), max_size=30), st.integers(1, 5), st.integers(0, 4))

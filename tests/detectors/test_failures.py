@@ -7,7 +7,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from detectors import Suite
+from detectors import Settings, Suite
+from detectors.scored import Round
+from detectors.silence import Silence
 from detectors.types import Kind, Origin, Phase, Severity
 from tests.detectors.series import DATA, GRAD, LOSS, SKIPPED, SPEED, STEP, cut, loss, pages, rows, said, steady
 
@@ -239,6 +241,18 @@ def test_slow_runs_are_given_longer(gap_s, quiet_s, loud_s):
     growing(suite, gap_s=gap_s)
     assert suite.idle(2e9 + quiet_s) == []
     assert suite.idle(2e9 + loud_s) != []
+
+
+def test_single_rows_teach_the_same_gaps_as_a_block():
+    clocks = np.array([1.0, 2.0, 4.5, 3.0, np.nan, 9.0, 1e308, -1e308, np.inf, 10.0, 10.0, 5000.0])
+    block = rows({LOSS: np.ones(clocks.size)}, seen=2e9)
+    block.t[:] = clocks
+    block.step[[3, -2]] = -1
+    one, many = Silence(Settings()), Silence(Settings())
+    for detector, pieces in ((one, [block]), (many, cut(block, range(clocks.size)))):
+        for piece in pieces:
+            list(detector.update(Round(0, None, {}, {"r": piece}, [], {}, None, [], [], [])))
+    assert one.dump("r") == many.dump("r")
 
 
 def test_a_long_pause_that_was_seen_may_come_again():

@@ -114,6 +114,16 @@ def test_a_restart_anywhere_gives_the_same_findings(a, b):
     assert exact(found) == WHOLE[1]
 
 
+def test_a_signed_loss_keeps_its_scale_across_a_restart():
+    values = np.random.default_rng(1).normal(0.0, 0.1, 600)
+    values[500] = 5.0
+    first, second = cut(rows({LOSS: values}), [400])
+    suite, other = Suite(), Suite()
+    suite.update([first])
+    other.load("r", suite.dump("r"))
+    assert exact(other.update([second])) == exact(suite.update([second])) != []
+
+
 def test_state_of_another_format_is_refused():
     with pytest.raises(ValueError, match="unknown format"):
         Suite().load("r", b"????0000")
@@ -207,6 +217,12 @@ def test_an_odd_value_never_poisons_the_baseline(metric, odd):
     late = [f for f in found if f.row >= 600 and f.kind is not Kind.NONFINITE]
     assert late[0].row <= 610, "the slow-down after the odd values is seen"
     assert late[0].expected == pytest.approx(1.0, rel=0.05)
+
+
+def test_a_loss_changes_its_scale_beside_the_largest_number_there_is():
+    values = np.concatenate([[1.797641780514629e308, 0.0], steady(900, 4)])
+    values[700] = 50.0
+    assert [f.row for f in said(Suite().update([rows({LOSS: values})])) if f.row > 256] == [700]
 
 
 @pytest.mark.parametrize("value", [0.0, 1.0, -2.0, 1e300, 5e-324, np.nan])

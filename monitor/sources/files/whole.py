@@ -12,7 +12,7 @@ from monitor.sources.files.rows import Parsed, Tally, Unusable
 from monitor.sources.files.sniff import Sniffer
 from monitor.sources.files.tailer import MAX_LINE_BYTES, Tail
 
-CHUNK_BYTES = 1 << 18
+CHUNK_BYTES = 1 << 20
 
 
 _WHY: dict[Unusable | None, str] = {
