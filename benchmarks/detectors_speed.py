@@ -155,7 +155,11 @@ def windows() -> None:
         padded = np.full((1024, WINDOW), np.inf, np.float32)
         padded[:, :width] = rows
         least = cost(
-            {"sort": lambda r=rows: np.sort(r, axis=1), "level": lambda p=padded, s=size: level(p.copy(), s)}, 50
+            {
+                "sort": lambda r=rows: np.sort(r, axis=1),
+                "level": lambda p=padded, s=size: level(p.copy(), s, np.zeros(s.size, np.bool_)),
+            },
+            50,
         )
         each = {name: s / 1024 * 1e9 for name, s in least.items()}
         table.append((width, f"{each['sort']:.0f}", f"{each['level']:.0f}", f"{each['level'] / REFRESH:.1f}"))

@@ -8,17 +8,20 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import asdict
 from typing import Any, Final, Protocol, runtime_checkable
 
 import numpy as np
 
 from detectors.baseline import Bank
+from detectors.cadence import Cadence
 from detectors.data_stall import DataStall
 from detectors.divergence import Divergence
 from detectors.grad_blowup import GradBlowup
 from detectors.loss_spike import LossSpike
 from detectors.nonfinite import Nonfinite
-from detectors.rounds import Scorer, cut, tunings
+from detectors.plateau import Plateau
+from detectors.rounds import Scorer, cut, parts, tunings
 from detectors.scored import Round, Run, Track
 from detectors.settings import Settings
 from detectors.silence import Silence
@@ -34,8 +37,8 @@ class Detector(Protocol):
     def update(self, round_: Round) -> Iterator[Finding]:
         """Look at the rows of a round."""
 
-    def restart(self, run: str, tracks: dict[str, Track], block: Block) -> Iterator[Finding]:
-        """End what is open: `block` begins a new attempt."""
+    def restart(self, run: str, tracks: dict[str, Track], block: Block, reason: str) -> Iterator[Finding]:
+        """End what is open for a reason: `block` begins anew."""
 
     def forget(self, run: str) -> None:
         """Drop what is known of a run."""
@@ -62,13 +65,16 @@ REGISTRY: Final[Mapping[Kind, Callable[[Settings], Detector]]] = {
     Kind.LOSS_SPIKE: LossSpike,
     Kind.DIVERGENCE: Divergence,
     Kind.NONFINITE: Nonfinite,
+    Kind.PLATEAU: Plateau,
     Kind.GRAD_BLOWUP: GradBlowup,
     Kind.THROUGHPUT_DROP: Throughput,
     Kind.DATA_STALL: DataStall,
     Kind.SILENCE: Silence,
 }
 
-_FORMAT: Final = b"RWD1"
+# What is known of these does not outlive a change of the cadence: see `Cadence`.
+_LEARNT: Final = (Kind.LOSS_SPIKE, Kind.DIVERGENCE, Kind.GRAD_BLOWUP, Kind.PLATEAU)
+_FORMAT: Final = b"RWD2"
 _PHASES: Final = tuple(Phase)
 
 
@@ -86,7 +92,7 @@ class Suite:
         """Look at rows: blocks of any runs, those of a run in order. Findings per run by row, then kind."""
         found: list[Finding] = []
         with np.errstate(over="ignore"):  # values can be any number, and a ratio may be infinite
-            for pieces in cut(blocks):
+            for pieces in cut([piece for block in blocks for piece in self._by_cadence(block)]):
                 for block in pieces:
                     found.extend(self._enter(block))
                 for round_ in self._scorer.score(pieces):
@@ -96,14 +102,19 @@ class Suite:
         found.sort(key=lambda f: (f.run, f.row, f.attempt, f.kind, f.key))
         return found
 
+    def _by_cadence(self, block: Block) -> list[Block]:
+        """The block in pieces, cut where its run begins to log less often."""
+        run = self._runs.setdefault(block.run, Run(block.attempt))
+        turns = run.cadence.turns(block.attempt, block.step)
+        run.turns.update(block.row[turns].tolist())
+        return parts(block, turns)
+
     def _enter(self, block: Block) -> Iterator[Finding]:
-        run = self._runs.get(block.run)
-        if run is None:
-            self._runs[block.run] = Run(block.attempt)
-        elif block.attempt > run.attempt:
+        run = self._runs[block.run]
+        if block.attempt > run.attempt:
             run.attempt = block.attempt
             for detector in self._detectors.values():
-                yield from detector.restart(block.run, run.tracks, block)
+                yield from detector.restart(block.run, run.tracks, block, "attempt_ended")
             back = 0 <= int(block.step[0]) < run.step
             for track in run.tracks.values():
                 if track.slot < 0:
@@ -113,8 +124,14 @@ class Suite:
                     self._bank.clear(track.slot)
                 self._bank.restart(track.slot, self.settings.fresh_rows)
             run.step = -1
-        known = self._runs[block.run]
-        known.step = max(known.step, int(block.step.max()))
+        elif run.turns and int(block.row[0]) in run.turns:
+            run.turns.remove(int(block.row[0]))
+            for kind in _LEARNT:
+                yield from self._detectors[kind].restart(block.run, run.tracks, block, "rebased")
+            for track in run.tracks.values():
+                if track.slot >= 0 and track.role in (Role.LOSS, Role.GRAD_NORM):
+                    self._bank.clear(track.slot)
+        run.step = max(run.step, int(block.step.max()))
 
     def idle(self, now: float, runs: Collection[str] | None = None) -> list[Finding]:
         """What the time says. now: Unix seconds; runs: those whose source can be read, None for all."""
@@ -146,7 +163,9 @@ class Suite:
             tracks.append([t.metric, t.role, t.primary, t.first_row, small, len(blob)])
             blobs.append(blob)
         states = {kind.value: detector.dump(run) for kind, detector in self._detectors.items()}
-        head = json.dumps([known.attempt, known.step, tracks, states], separators=(",", ":")).encode()
+        head = json.dumps(
+            [known.attempt, known.step, asdict(known.cadence), tracks, states], separators=(",", ":")
+        ).encode()
         return b"".join([_FORMAT, len(head).to_bytes(4, "little"), head, *blobs])
 
     def load(self, run: str, data: bytes) -> None:
@@ -155,8 +174,8 @@ class Suite:
             raise ValueError(f"detector state of {run!r} has an unknown format {data[:4]!r}")
         self.forget(run)
         size = int.from_bytes(data[4:8], "little")
-        attempt, step, tracks, states = json.loads(data[8 : 8 + size])
-        known = self._runs[run] = Run(attempt, step)
+        attempt, step, cadence, tracks, states = json.loads(data[8 : 8 + size])
+        known = self._runs[run] = Run(attempt, step, Cadence(**cadence))
         at = 8 + size
         for metric, name, primary, first_row, small, length in tracks:
             role = Role(name)

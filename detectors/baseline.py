@@ -75,7 +75,7 @@ class Bank(Columns):
             size = size_at(self.count[[slot]], self.falling[self.code[[slot]]])
             window = np.full((1, WINDOW), np.inf, np.float32)
             window[0, : size[0]] = self.ring[slot, np.arange(count - size[0], count) % WINDOW]
-            m, s = level(window, size)
+            m, s = level(window, size, self.lopsided.take(self.code[[slot]]))
             self.m[slot], self.s[slot] = m[0], max(np.float32(s[0]), np.float32(self.floor[self.code[slot]]))
         self.unit[slot] = unit
         self.signed = True
@@ -143,7 +143,7 @@ class Bank(Columns):
         if not call.owner.size:
             return (m, s, m), recent
         code = self.code.take(call.slot.take(call.owner))
-        falling = self.falling.take(code)
+        falling, lopsided = self.falling.take(code), self.lopsided.take(code)
         size = size_at(call.count, falling)
         for low in range(0, size.size, _SLICE):
             part = slice(low, low + _SLICE)
@@ -152,7 +152,7 @@ class Bank(Columns):
             eighths = (count[some, None] // EARLY + np.arange(-SHORT // EARLY, 0)) % (WINDOW // EARLY)
             last = window.reshape(count.size, -1, EARLY)[some[:, None], eighths].reshape(-1, SHORT)
             recent[low + some] = middle(np.sort(last, axis=1), SHORT)
-            m[part], s[part] = level(_only(window, size[part], count), size[part])
+            m[part], s[part] = level(_only(window, size[part], count), size[part], lopsided[part])
         np.maximum(s, self.floor.take(code).astype(np.float32), out=s)
         return (m, s, self._remember(call, m)), recent
 
@@ -201,3 +201,7 @@ class Bank(Columns):
             return scores.tail[segment]
         slot = int(scores.slot[segment])
         return self._tail(slot, int(self.count[slot] - scores.length[segment]))
+
+    def last(self, slot: int) -> Singles:
+        """Up to 128 values of a series (on its scale, oldest first) that it ends with."""
+        return self._tail(slot, int(self.count[slot]))

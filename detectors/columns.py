@@ -43,7 +43,8 @@ class Columns:
         self.signed = False
         # By code.
         self.floor, self.sign, self.cap = (np.zeros(0) for _ in range(3))
-        self.k, self.falling = np.zeros(0, np.int64), np.zeros(0, np.bool_)
+        self.k = np.zeros(0, np.int64)
+        self.falling, self.lopsided = np.zeros((2, 0), np.bool_)
 
     def add(self, tuning: Tuning) -> int:
         """Give a new series a slot."""
@@ -59,6 +60,7 @@ class Columns:
             self.sign = np.array([float(t.sign) for t in self._tunings])
             self.cap = np.array([t.history_cap for t in self._tunings])
             self.falling = np.array([t.falling for t in self._tunings])
+            self.lopsided = np.array([t.lopsided for t in self._tunings])
         self.code[slot] = self._tunings.index(tuning)
         return slot
 

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from detectors.condition import LevelDetector, Verdict
+from detectors.condition import LevelDetector
 from detectors.kernels import Bools, Floats
+from detectors.scan import Verdict
 from detectors.scored import Round, Stretch
 from detectors.types import Kind, Role
 

@@ -133,12 +133,12 @@ class Divergence:
             state.worst, state.score = value, float(np.exp(rise))
         return _finding(state, track, block, edge.row, Phase.BEGINS, "median_rising") if age == 0 else None
 
-    def restart(self, run: str, tracks: dict[str, Track], block: Block) -> Iterator[Finding]:
-        """A new attempt has begun: what is open ends at the first row of `block`."""
+    def restart(self, run: str, tracks: dict[str, Track], block: Block, reason: str) -> Iterator[Finding]:
+        """What is open ends at the first row of `block`."""
         for metric, state in self._states.get(run, {}).items():
             if state.open:
                 state.open = False
-                yield _finding(state, tracks[metric], block, 0, Phase.ENDS, "attempt_ended")
+                yield _finding(state, tracks[metric], block, 0, Phase.ENDS, reason)
 
     def forget(self, run: str) -> None:
         """Drop what is known of a run."""

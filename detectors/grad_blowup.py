@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from detectors.condition import LevelDetector, Verdict, in_sigmas
+from detectors.condition import LevelDetector
 from detectors.kernels import FIXED, Bools
+from detectors.scan import Verdict, in_sigmas
 from detectors.scored import Round, Stretch
 from detectors.types import Kind, Role
 

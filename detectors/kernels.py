@@ -20,6 +20,7 @@ WINDOW: Final = 256
 REFRESH: Final = 32
 EARLY: Final = 8
 WIDEN: Final = 16  # a scale of n < 256 values is taken 1 + 16 / n as large
+UPPER: Final = 0.8416  # the 80th percentile of a normal distribution, in standard deviations
 SHORT: Final = 64  # length of the median that divergence looks at
 FIXED: Final = 1 << 20  # units of the integer CUSUM per standard deviation
 CLIP: Final = 3.0
@@ -117,9 +118,10 @@ def middle(ordered: Singles, size: int) -> Floats:
     return centre
 
 
-def level(window: Singles, size: Ints) -> tuple[Floats, Floats]:
+def level(window: Singles, size: Ints, lopsided: Bools) -> tuple[Floats, Floats]:
     """Median and 1.4826 MAD of each row, whose values beyond `size` are +inf; the scale of a small sample is widened.
 
+    lopsided: where the distance to the 80th percentile counts as well: noise with a heavy upper side.
     Sorts the rows in place: np.sort on float32 rows is several times faster than np.partition or np.median.
     """
     window.sort(axis=1)
@@ -129,7 +131,8 @@ def level(window: Singles, size: Ints) -> tuple[Floats, Floats]:
     nearer, farther = _deviations(flat, begin, low, m.astype(np.float32))
     farther = np.where(low < high, farther, nearer)
     mad = (nearer.astype(np.float64) + farther) / 2
-    return m, 1.4826 * mad * np.where(size < WINDOW, 1 + WIDEN / size, 1.0)
+    upper = np.where(lopsided, flat.take(begin + size * 4 // 5) - m, 0.0) / UPPER
+    return m, np.maximum(1.4826 * mad, upper) * np.where(size < WINDOW, 1 + WIDEN / size, 1.0)
 
 
 def _deviations(flat: Singles, begin: Ints, low: Ints, centre: Singles) -> tuple[Singles, Singles]:

@@ -10,12 +10,14 @@ from __future__ import annotations
 
 import numpy as np
 
-from detectors.condition import LevelDetector, Verdict, in_sigmas
+from detectors.condition import LevelDetector
 from detectors.kernels import EARLY, FIXED, REFRESH, Bools, Floats, Ints
+from detectors.scan import Verdict, in_sigmas
 from detectors.scored import Round, Stretch
 from detectors.types import Kind, Role
 
-_OUTLIER, _CUSUM, _EARLY_LEVEL, _EARLY_OUTLIER = range(4)
+FLAT = 0.1  # log units
+_OUTLIER, _CUSUM, _EARLY_LEVEL, _EARLY_OUTLIER, _RECURRING, _PLANNED, _JUMP = range(7)
 
 
 class LossSpike(LevelDetector):
@@ -23,7 +25,12 @@ class LossSpike(LevelDetector):
 
     kind = Kind.LOSS_SPIKE
     roles = (Role.LOSS,)
-    reasons = (("outlier", "sigma"), ("cusum", "cusum"), ("early_level", "ratio"), ("early_outlier", "sigma"))
+    reasons = (
+        ("outlier", "sigma"), ("cusum", "cusum"), ("early_level", "ratio"), ("early_outlier", "sigma"),
+        ("recurring", "sigma"), ("level_without_gradient", "cusum"),
+        ("jump", "ratio"),
+    )  # fmt: skip
+    recurring = _RECURRING
 
     def candidates(self, round_: Round, values: slice) -> Bools:
         """Outliers, large CUSUMs and all young values."""
@@ -33,7 +40,7 @@ class LossSpike(LevelDetector):
         hot |= x.n[values] < s.loss_young_rows
         return hot
 
-    def verdict(self, x: Stretch, round_: Round) -> Verdict:  # noqa: ARG002
+    def verdict(self, x: Stretch, round_: Round) -> Verdict:
         """Notices for outliers, pages for a risen level."""
         s = self.settings
         above = x.y - x.m
@@ -47,11 +54,16 @@ class LossSpike(LevelDetector):
         )
         if x.n[0] < s.loss_young_rows:
             self._young_outliers(x, v)
+            if not round_.bank.unit[x.segment.track.slot]:  # near zero a factor says nothing
+                self._jumps(x, v)
         at = np.flatnonzero(x.g >= s.loss_h * FIXED)
         if at.size:
             effect = np.median(x.last(at, 4), axis=1) - x.ref[at]
-            at = at[effect >= np.maximum(np.log1p(s.loss_gate) * x.wide[at], s.loss_gate_z * x.s[at])]
-            v.severity[at], v.reason[at], v.score[at] = 2, _CUSUM, in_sigmas(x.g[at])
+            gate = np.maximum(np.log1p(s.loss_gate) * x.wide[at], s.loss_gate_z * x.s[at])
+            planned = (effect < np.log1p(s.loss_planned_gate)) & [_gradient_fell(x, round_, i) for i in at.tolist()]
+            risen, planned = effect >= gate, planned & (effect >= gate)
+            v.severity[at[risen]], v.reason[at[risen]], v.score[at[risen]] = 2, _CUSUM, in_sigmas(x.g[at[risen]])
+            v.severity[at[planned]], v.reason[at[planned]] = 1, _PLANNED
         if x.n[0] < s.loss_early_rows:
             self._early_level(x, v)
         return v
@@ -69,6 +81,18 @@ class LossSpike(LevelDetector):
         at = at[hit]
         v.severity[at], v.reason[at], v.score[at] = 1, _EARLY_OUTLIER, (above / spread)[hit]
         v.level[at], v.width[at] = level[hit], np.maximum(2 * spread[hit], above[hit] / 3)
+
+    def _jumps(self, x: Stretch, v: Verdict) -> None:
+        """Each of the first values against the highest of the up to 4 before it: all that so few can tell."""
+        at = np.flatnonzero((x.n >= 2) & (x.n < REFRESH) & (v.severity == 0))
+        if not at.size:
+            return
+        highest = np.nanmax(x.last(at - 1, 4), axis=1)
+        above = x.y[at] - highest
+        hit = above > np.log1p(self.settings.loss_jump_gate) * x.wide[at]
+        at = at[hit]
+        v.severity[at], v.reason[at], v.score[at] = 1, _JUMP, np.exp(above[hit])
+        v.level[at], v.width[at] = highest[hit], above[hit] / 3
 
     def _young_spread(self, x: Stretch, at: Ints) -> Floats:
         """The standard deviation of a young series without its trend: from up to 32 differences before each value."""
@@ -98,3 +122,9 @@ class LossSpike(LevelDetector):
         hit = rise[place] > s.loss_early_z * self._young_spread(x, at)
         at, place = at[hit], place[hit]
         v.severity[at], v.reason[at], v.score[at], v.level[at] = 2, _EARLY_LEVEL, np.exp(rise[place]), best[place]
+
+
+def _gradient_fell(x: Stretch, round_: Round, i: int) -> bool:
+    """Whether the gradient norm is lately hardly higher than before: a planned change lifts the loss alone."""
+    grads = round_.lately(x.segment, Role.GRAD_NORM, int(x.index[i]), 72)
+    return grads.size == 72 and bool(np.median(grads[-8:]) <= np.median(grads[:-8]) + FLAT)

@@ -12,8 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from detectors.condition import PART, first_run
+from detectors.condition import PART
 from detectors.kernels import Ints
+from detectors.scan import first_run
 from detectors.scored import Round, Segment, Track
 from detectors.settings import Settings
 from detectors.types import Block, Finding, Kind, Phase, Role, Severity
@@ -121,11 +122,11 @@ class Nonfinite:
                         return True
         return False
 
-    def restart(self, run: str, tracks: dict[str, Track], block: Block) -> Iterator[Finding]:
-        """A new attempt has begun: what is open ends at the first row of `block`."""
+    def restart(self, run: str, tracks: dict[str, Track], block: Block, reason: str) -> Iterator[Finding]:
+        """What is open ends at the first row of `block`."""
         self._counters.pop(run, None)
         for metric, c in self._open.pop(run, {}).items():
-            yield _finding(c, tracks[metric], block, 0, Phase.ENDS, "attempt_ended")
+            yield _finding(c, tracks[metric], block, 0, Phase.ENDS, reason)
 
     def forget(self, run: str) -> None:
         """Drop what is known of a run."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import numpy as np
 
@@ -35,6 +36,7 @@ def tunings(s: Settings) -> dict[Role, Tuning]:
             k=s.loss_k,
             history_cap=float(np.log1p(s.loss_history_cap)),
             falling=True,
+            lopsided=True,
         ),
         Role.GRAD_NORM: Tuning(floor=float(np.log1p(s.grad_floor)), k=s.grad_k, falling=True),
         Role.STEP_TIME: time,
@@ -73,6 +75,14 @@ def cut(blocks: Sequence[Block]) -> Iterator[list[Block]]:
 def split(block: Block, rows: int) -> tuple[Block, Block]:
     """The first `rows` rows and the rest."""
     return _rows(block, 0, rows), _rows(block, rows, block.row.size)
+
+
+def parts(block: Block, at: Sequence[int]) -> list[Block]:
+    """The block, cut before each of these positions."""
+    if not at:
+        return [block]
+    marks = [0, *at, block.row.size]
+    return [_rows(block, low, high) for low, high in pairwise(marks) if low < high]
 
 
 def _rows(block: Block, low: int, high: int) -> Block:

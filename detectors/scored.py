@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from detectors.baseline import Bank
+from detectors.cadence import Cadence
 from detectors.kernels import Bools, Floats, Ints, Singles
 from detectors.scores import Scores
 from detectors.types import Block, Role
@@ -37,11 +38,16 @@ class Track:
 
 @dataclass(slots=True)
 class Run:
-    """What is known of a run. step: the largest of its attempt. tracks: by metric."""
+    """What is known of a run.
+
+    step: the largest of its attempt. tracks: by metric. turns: rows at which a cadence begins.
+    """
 
     attempt: int
     step: int = -1
+    cadence: Cadence = field(default_factory=Cadence)
     tracks: dict[str, Track] = field(default_factory=dict)
+    turns: set[int] = field(default_factory=set)
 
     def first(self, role: Role) -> Track | None:
         """The primary series of a role."""
@@ -141,6 +147,17 @@ class Round:
             ref=s.ref[part], s=s.s[part], z=s.z[part], step=s.step[part], g=s.g[part], wide=s.wide[part],
             before=np.concatenate([past, s.y[part].astype(np.float32)]), offset=past.size,
         )  # fmt: skip
+
+    def lately(self, x: Segment, role: Role, index: int, width: int) -> Singles:
+        """Up to `width` values, on their scale, of the run's primary series of a role, the last at or before a row."""
+        track = x.run.first(role)
+        if track is None or track.slot < 0:
+            return np.zeros(0, np.float32)
+        if track.round != self.serial or track.segment < 0:
+            return self.bank.last(track.slot)[-width:]
+        other = self.stretch(track.segment)
+        end = other.offset + int(np.searchsorted(other.index, index, "right"))
+        return other.before[max(0, end - width) : end]
 
     def level_before(self, x: Segment, at: int) -> float:
         """The median of a raw series before its value at `at`, in its own unit; NaN if there is none yet."""

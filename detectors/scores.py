@@ -13,7 +13,7 @@ class Tuning:
 
     floor: least scale, in log units; k: CUSUM allowance; sign: -1 where a fall is bad;
     history_cap: how far, in log units, the median of 256 values ago may lift the reference (0: not at all);
-    falling: whether a young series falls steeply.
+    falling: whether a young series falls steeply; lopsided: whether its noise may have a heavy upper side.
     """
 
     floor: float
@@ -21,6 +21,7 @@ class Tuning:
     sign: int = 1
     history_cap: float = 0.0
     falling: bool = False
+    lopsided: bool = False
 
 
 @dataclass(slots=True, kw_only=True)

@@ -114,13 +114,13 @@ class Silence:
         if run in self._states:
             self._states[run].ended = True
 
-    def restart(self, run: str, tracks: dict[str, Track], block: Block) -> Iterator[Finding]:  # noqa: ARG002
+    def restart(self, run: str, tracks: dict[str, Track], block: Block, reason: str) -> Iterator[Finding]:  # noqa: ARG002
         """A new attempt has begun: the time between attempts is no gap."""
         state = self._states[run]
         if state.silent:
             state.silent = False
             place = int(block.row[0]), int(block.step[0]), float(block.t[0])
-            yield _finding(state, run, Phase.ENDS, *place, reason="attempt_ended")
+            yield _finding(state, run, Phase.ENDS, *place, reason=reason)
         state.last_t = state.last_seen = np.nan
 
     def forget(self, run: str) -> None:

@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from detectors.baseline import Bank
-from detectors.condition import first_run
 from detectors.kernels import CLIP, FIXED, count_at, cusum, level, ordinal, ragged_cusum, refreshed, size_at
+from detectors.scan import first_run
 from detectors.scores import Tuning
 
 TUNING = Tuning(floor=0.01, k=0.5, history_cap=0.1)
@@ -155,7 +155,7 @@ def test_median_and_spread_of_a_window_are_those_of_its_sorted_deviations(values
     values = (values * times)[:256]
     window = np.full((1, 256), np.inf, np.float32)
     window[0, : len(values)] = values
-    m, s = level(window, np.array([len(values)]))
+    m, s = level(window, np.array([len(values)]), np.array([False]))
     assert m[0] == np.median(np.array(values))
     deviations = np.abs(np.array(values, np.float32) - np.float32(m[0])).astype(np.float64)
     assert s[0] == 1.4826 * np.median(deviations) * (1 if len(values) == 256 else 1 + 16 / len(values))
