@@ -32,7 +32,8 @@ def answering() -> FakeAnalyst:
 
 def healthy(first: int, n: int) -> dict[str, np.ndarray]:
     noise = np.random.default_rng(1).normal(0.0, 1.0, 20_000)[first : first + n]
-    return {"loss": 2.3 * np.exp(0.01 * noise), "grad_norm": np.exp(-0.05 * noise), "lr": np.full(n, 3e-4)}
+    learnt = 1 + 4 * np.exp(-np.arange(first, first + n) / 60)
+    return {"loss": 2.3 * learnt * np.exp(0.01 * noise), "grad_norm": np.exp(-0.05 * noise), "lr": np.full(n, 3e-4)}
 
 
 def loss_at(row: int, factor: float) -> float:
