@@ -11,6 +11,7 @@ from __future__ import annotations
 import numpy as np
 
 from detectors.condition import LevelDetector
+from detectors.jump import jumps
 from detectors.kernels import EARLY, FIXED, REFRESH, Bools, Floats, Ints
 from detectors.scan import Verdict, in_sigmas
 from detectors.scored import Round, Stretch
@@ -55,7 +56,7 @@ class LossSpike(LevelDetector):
         if x.n[0] < s.loss_young_rows:
             self._young_outliers(x, v)
             if not round_.bank.unit[x.segment.track.slot]:  # near zero a factor says nothing
-                self._jumps(x, v)
+                jumps(x, v, s.loss_jump_gate, _JUMP)
         at = np.flatnonzero(x.g >= s.loss_h * FIXED)
         if at.size:
             effect = np.median(x.last(at, 4), axis=1) - x.ref[at]
@@ -81,18 +82,6 @@ class LossSpike(LevelDetector):
         at = at[hit]
         v.severity[at], v.reason[at], v.score[at] = 1, _EARLY_OUTLIER, (above / spread)[hit]
         v.level[at], v.width[at] = level[hit], np.maximum(2 * spread[hit], above[hit] / 3)
-
-    def _jumps(self, x: Stretch, v: Verdict) -> None:
-        """Each of the first values against the highest of the up to 4 before it: all that so few can tell."""
-        at = np.flatnonzero((x.n >= 2) & (x.n < REFRESH) & (v.severity == 0))
-        if not at.size:
-            return
-        highest = np.nanmax(x.last(at - 1, 4), axis=1)
-        above = x.y[at] - highest
-        hit = above > np.log1p(self.settings.loss_jump_gate) * x.wide[at]
-        at = at[hit]
-        v.severity[at], v.reason[at], v.score[at] = 1, _JUMP, np.exp(above[hit])
-        v.level[at], v.width[at] = highest[hit], above[hit] / 3
 
     def _young_spread(self, x: Stretch, at: Ints) -> Floats:
         """The standard deviation of a young series without its trend: from up to 32 differences before each value."""

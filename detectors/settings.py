@@ -41,6 +41,7 @@ class Settings:
     grad_h: float = 12.0
     grad_notice_z: float = 8.0
     grad_notice_ratio: float = 2.0
+    grad_jump_gate: float = 3.0  # one of the first 32 values so far above the 4 before it
     grad_page_ratio: float = 4.0  # 3 of the last 5 values above this multiple of the median …
     grad_page_z: float = 4.0  # … and by so much
 

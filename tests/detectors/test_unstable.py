@@ -146,6 +146,13 @@ def test_one_of_the_first_values_far_above_those_before_is_a_notice():
     assert Suite().update([rows({LOSS: np.array([0.1, -0.2, 0.1, 0.9, -0.1])})]) == []
 
 
+def test_one_of_the_first_gradient_norms_far_above_those_before_is_a_notice():
+    grads = np.array([0.24, 0.95, 2.4, 15.9, 145.0, 960.0])
+    found = Suite().update([rows({GRAD: grads})])
+    assert [(f.row, f.reason, f.severity) for f in found] == [(3, "jump", Severity.NOTICE)]
+    assert Suite().update([rows({GRAD: np.array([0.2, 0.9, 2.4, 6.0])})]) == []
+
+
 @pytest.mark.parametrize(
     ("rise", "gradient", "paged"), [(1.3, 1.0, False), (1.3, 1.6, True), (2.2, 1.0, True)]
 )  # fmt: skip
