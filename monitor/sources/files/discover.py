@@ -72,10 +72,14 @@ def expand(pattern: str) -> tuple[str, list[str]]:
     """The folder that run ids are relative to and the paths to scan; a path without wildcards stands for itself."""
     if not glob.has_magic(pattern):
         return pattern, [pattern]
-    fixed = pattern
-    while glob.has_magic(fixed):
-        fixed = os.path.dirname(fixed)
-    return fixed, sorted(itertools.islice(glob.iglob(pattern, recursive=True), MAX_FILES))
+    return fixed(pattern), sorted(itertools.islice(glob.iglob(pattern, recursive=True), MAX_FILES))
+
+
+def fixed(pattern: str) -> str:
+    """The part of a path before its wildcards; looks at no file."""
+    while glob.has_magic(pattern):
+        pattern = os.path.dirname(pattern)
+    return pattern
 
 
 def _scan_file(root: str, out: Scan) -> None:

@@ -13,11 +13,13 @@ import os
 import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Container, Mapping, Sequence
+from functools import partial
 from typing import NamedTuple
 
 from detectors.types import Origin
 from monitor.frame import Batch
 from monitor.sources.files import PARSERS, Formats
+from monitor.sources.files.aside import aside
 from monitor.sources.files.cursor import Cursor
 from monitor.sources.files.discover import MAX_FILES, Member, expand, run_of, scan
 from monitor.sources.files.haul import Haul, Names, encodable
@@ -72,7 +74,7 @@ class FileSource:
         )
         try:
             while True:
-                batch = await asyncio.to_thread(watch.poll, self._clock())
+                batch = await aside(partial(watch.poll, self._clock()))
                 yield batch
                 if batch.at_head:
                     await self._sleep(self._poll_s)
@@ -116,6 +118,7 @@ class Watch:
         self._turn = 0
         self._gone: dict[str, int] = {}
         self._lock = threading.Lock()
+        self._closed = False
         self._damaged = 0
         for key, text in sorted(cursors.items()):
             if key.startswith(ROOT):
@@ -129,14 +132,25 @@ class Watch:
         self._seen_roots = {root for root in paths if ROOT + encodable(root) in cursors}
 
     def close(self) -> None:
-        """Close all files, after a poll that is still under way in its thread."""
-        with self._lock:
-            for stream in self._streams.values():
-                stream.close()
-            self._streams.clear()
+        """Close all files, at once or when a poll that is under way has ended: it may hang, nobody waits for it."""
+        self._closed = True
+        if self._lock.acquire(blocking=False):
+            try:
+                for stream in self._streams.values():
+                    stream.close()
+                self._streams.clear()
+            finally:
+                self._lock.release()
 
     def poll(self, now: float) -> Batch:
         """Read what is new. now: Unix seconds."""
+        try:
+            return self._poll(now)
+        finally:
+            if self._closed:
+                self.close()
+
+    def _poll(self, now: float) -> Batch:
         with self._lock:
             haul = Haul()
             if self._damaged:
