@@ -11,18 +11,17 @@ import itertools
 import os
 import re
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
+from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import PurePath
 
 from monitor.sources.files.rows import Unusable
+from monitor.sources.files.tailer import GRAIN_NS, Tail
 
 MAX_DEPTH = 8
 MAX_FILES = 100_000
-GRAIN_NS = 50_000_000
-"""Time stamps of folders are this coarse at the most."""
-
 SUFFIXES = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".log", ".logs", ".txt", ".out", ".err", ".wandb")
 SEQUENCE = "events.out.tfevents"
 """The family of a folder's event files: each start of a trainer writes one of its own, with the time in its name."""
@@ -63,9 +62,15 @@ def scan(root: str, max_files: int = MAX_FILES) -> Scan:
         folder = entry.path[: len(entry.path) - len(entry.name)]
         inode = entry.stat().st_ino if entry.is_symlink() else entry.inode()
         out.families.setdefault(folder + base, []).append(Member(age, entry.path, inode))
-    for members in out.families.values():
-        members.sort()
+    for base, members in out.families.items():
+        out.families[base] = _in_order(members)
     return out
+
+
+def _in_order(members: list[Member]) -> list[Member]:
+    """The oldest first; without archives that are being made: their file is there still."""
+    plain = {m.path for m in members}
+    return sorted(m for m in members if not (m.path.endswith(".gz") and m.path[:-3] in plain))
 
 
 def expand(pattern: str) -> tuple[str, list[str]]:
@@ -102,7 +107,7 @@ def family(path: str) -> list[Member]:
         listed = _list(folder) if fresh else _listed(folder, changed_ns)
     except OSError:
         return []  # what is gone in this moment is found by the next call
-    return sorted(listed.get(name, ()))
+    return _in_order(listed.get(name, []))
 
 
 @lru_cache(maxsize=64)
@@ -135,21 +140,25 @@ def settled(path: str) -> list[Member]:
     return []
 
 
-def younger(members: list[Member], inode: int) -> Member | None:
-    """The next younger file than `inode`; the youngest if that one is no member any more; None if there is none."""
-    here = next((i for i, m in enumerate(members) if m.inode == inode), None)
-    rest = members[-1:] if here is None else members[here + 1 :]
-    return rest[0] if rest else None
-
-
-def newcomer(members: list[Member], inode: int, known: Collection[int]) -> Member | None:
-    """The oldest file older than `inode` that is not known: a copy that copytruncate made; archives are none."""
+def marks(members: list[Member]) -> set[tuple[int, ...]]:
+    """What tells files and their contents apart, also if one got the inode of another."""
+    found: set[tuple[int, ...]] = set()
     for member in members:
-        if member.inode == inode:
-            return None
-        if member.inode not in known and not member.path.endswith(".gz"):
-            return member
-    return None
+        with suppress(OSError):
+            status = os.stat(member.path)
+            found.add((status.st_ino, status.st_size, status.st_mtime_ns))
+    return found
+
+
+def holds(member: Member) -> bool:
+    """Whether something stands in a file."""
+    try:
+        if not member.path.endswith(".gz"):
+            return os.stat(member.path).st_size > 0
+        with closing(Tail(member.path)) as archive:
+            return bool(archive.pread(1, 0))
+    except OSError:
+        return False
 
 
 def _walk(root: str, out: Scan) -> Iterator[os.DirEntry[str]]:

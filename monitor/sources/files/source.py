@@ -131,6 +131,11 @@ class Watch:
             self._streams[key] = Stream.resume(key, cursor, names, max_line_bytes=max_line_bytes, formats=formats)
         self._seen_roots = {root for root in paths if ROOT + encodable(root) in cursors}
 
+    @property
+    def streams(self) -> list[Stream]:
+        """The logs that are known."""
+        return list(self._streams.values())
+
     def close(self) -> None:
         """Close all files, at once or when a poll that is under way has ended: it may hang, nobody waits for it."""
         self._closed = True
@@ -264,7 +269,7 @@ class Watch:
             max_line_bytes=self._max_line,
             formats=self._formats,
         )
-        stream.members = members
+        stream.move(base, members)
         self._streams[key] = stream
         return stream
 

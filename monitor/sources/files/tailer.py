@@ -14,8 +14,10 @@ import gzip
 import hashlib
 import os
 import stat
+import time
 import zlib
 from bisect import bisect_left
+from contextlib import closing
 from dataclasses import dataclass, field
 
 from monitor.sources.files.lines import last_end, next_end, split
@@ -27,6 +29,8 @@ TAIL_BYTES = 256
 MAX_LINE_BYTES = 1 << 20
 READ_BYTES = 1 << 20
 NO_END = 1 << 62
+GRAIN_NS = 50_000_000
+"""Time stamps of files are this coarse at the most."""
 BOM = b"\xef\xbb\xbf"
 
 
@@ -94,6 +98,7 @@ class Tail:
         self.offset, self._skipping = position.offset, position.skipping
         self._head, self._head_bytes, self._tail = position.head, position.head_bytes, position.tail
         self._fresh: tuple[int, int] | None = None
+        self._certain = False
 
     def close(self) -> None:
         """Give the descriptor back; further calls are not allowed."""
@@ -141,8 +146,15 @@ class Tail:
 
     def mark_seen(self) -> None:
         """Take the file as it is now for read, until it changes."""
-        status = self.status()
+        self._mark(self.status())
+
+    def certain(self) -> bool:
+        """Whether what is `unchanged` is so for sure: it was marked when its time of change was past."""
+        return self._certain
+
+    def _mark(self, status: os.stat_result) -> None:
         self._fresh = (status.st_size, status.st_mtime_ns)
+        self._certain = time.time_ns() - status.st_mtime_ns > GRAIN_NS
 
     def mark_unseen(self) -> None:
         """There is more to read than was looked at."""
@@ -158,6 +170,18 @@ class Tail:
         if self.offset and _hash(self.pread(self.offset - start, start)) != self._tail:
             return Check.OTHER_TAIL
         return Check.SAME
+
+    def end_of(self, path: str) -> Position | None:
+        """The end of another file, as far as READ_BYTES, if this one begins with all of that. Never raises."""
+        try:
+            with closing(Tail(path)) as other:
+                content = other.pread(READ_BYTES, 0)
+                if not content or self.pread(len(content), 0) != content:
+                    return None
+                other.skip_to(len(content), content)
+                return other.position
+        except OSError:
+            return None
 
     def skip_to(self, offset: int, data: bytes) -> None:
         """Take the first `offset` bytes, which begin with `data`'s, as read: the content was rewritten."""
@@ -177,7 +201,9 @@ class Tail:
         """
         status = self.status()
         data = self.pread(budget, self.offset)
-        self._fresh = (status.st_size, status.st_mtime_ns) if len(data) < budget else None
+        self._mark(status)
+        if len(data) == budget:
+            self.mark_unseen()
         chunk = Chunk([], 0, [], more=len(data) == budget)
         final = final and not chunk.more
         end = len(data) if final else last_end(data, returns=returns)
@@ -209,7 +235,9 @@ class Tail:
         cut = framing.cut(data, place)
         if not cut.end and full and budget <= self.max_line_bytes:  # a long record, but not too long: look further
             return self.records(framing, boundary=boundary, final=final, budget=budget + self.max_line_bytes)
-        self._fresh = None if full and cut.end else (status.st_size, status.st_mtime_ns)
+        self._mark(status)
+        if full and cut.end:
+            self.mark_unseen()
         chunk = Chunk(cut.records, bisect_left(cut.starts, boundary - self.offset), cut.too_long, full and cut.end > 0)
         chunk.damaged = {i: self.offset + cut.starts[i] for i in cut.damaged}
         chunk.torn = place.final and cut.end < len(data)
