@@ -32,6 +32,8 @@ RESCAN_S = 1.0
 MAX_ROWS = 50_000
 MAX_OPEN = 400
 MANY = 2_000
+QUIET = 100
+"""Polls without news: 25 s."""
 ROOT = "root:"
 """Marks a root that was looked at in the cursors: what appears below it later is new, not history."""
 GONE_S = 60.0
@@ -169,10 +171,10 @@ class Watch:
             return haul.batch(self._name, now, detail=detail)
 
     def _read(self, haul: Haul) -> None:
-        """Poll the streams in turn; where there are very many, the closed ones by quarters, new ones at once."""
+        """Poll the streams in turn; where there are very many, those that have been quiet for long by quarters."""
         streams = list(self._by_path.values())
         if len(streams) > MANY:
-            streams = [s for i, s in enumerate(streams) if s.open or not s.inode or (i + self._turn) % 4 == 0]
+            streams = [s for i, s in enumerate(streams) if s.quiet < QUIET or (i + self._turn) % 4 == 0]
             haul.more = self._turn < 4  # until all were looked at, nothing is known of their silence
         begin = self._turn % len(streams) if streams else 0
         self._turn += 1

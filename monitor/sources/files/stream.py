@@ -35,6 +35,8 @@ class Stream:
         self._parser: Parser | None = None
         self._sniffer = Sniffer(formats)
         self._row = self._generation = 0
+        self.quiet = 0
+        """Polls since something was read."""
         self._restored = False
         self._failed = ""
 
@@ -112,6 +114,7 @@ class Stream:
 
     def poll(self, haul: Haul, budget: int = READ_BYTES) -> None:
         """Read at most `budget` bytes into `haul`. Never raises: what cannot be read is counted and tried again."""
+        self.quiet += 1
         try:
             self._read(haul, budget)
             self._failed = ""
@@ -174,4 +177,5 @@ class Stream:
             return
         haul.more = haul.more or chunk.more or not self._trail.is_young()
         if tail.offset != start:
+            self.quiet = 0
             haul.cursors[self.key] = self.cursor().dumps()

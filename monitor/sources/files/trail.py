@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from enum import StrEnum
 from functools import partial
 
 from monitor.sources.files.discover import Member, family, holds, is_sequence, marks, settled
 from monitor.sources.files.origins import Origins
 from monitor.sources.files.position import Check, Position
-from monitor.sources.files.tailer import Tail, open_at
+from monitor.sources.files.tailer import READ_BYTES, Tail, open_at
 
 MAX_PAST = 8
 
@@ -72,15 +73,15 @@ class Trail:
 
     def has(self, path: str) -> bool:
         """Whether `path` is the file that is being read, or one that was left, under whatever name."""
-        return any(p is not None and self._is_at(path, p, itself=True) for p in (self.position, *self.past))
+        return any(p is not None and self._is_at(path, p) for p in (self.position, *self.past))
 
-    def _is_at(self, path: str, position: Position, *, itself: bool = False) -> bool:
-        """Whether `path` is the file of the position or, unless `itself` is asked for, a copy of it."""
+    def _is_at(self, path: str, position: Position) -> bool:
+        """Whether `path` is the file of the position."""
         tail = open_at(path, position, max_line_bytes=self._max_line)
         if tail is None:
             return False
         tail.close()
-        return not itself or tail.inode == position.inode
+        return tail.inode == position.inode
 
     def close(self) -> None:
         """Give the descriptor back."""
@@ -133,7 +134,8 @@ class Trail:
 
     def _reopen(self, position: Position) -> Turn:
         """Find the file of the position under its name or another of the family, or a copy of it; else the next."""
-        for members in (self.members, settled(self.path)):
+        for again in (False, True):
+            members = settled(self.path) if again else self.members
             for member in sorted(members, key=lambda m: (m.inode == position.inode, m.age), reverse=True):
                 tail = open_at(member.path, position, max_line_bytes=self._max_line)
                 if tail is not None:
@@ -163,7 +165,7 @@ class Trail:
     def _take(self, tail: Tail) -> None:
         self.close()
         self.tail, self._ended, self._idle = tail, False, set()
-        self._elders = marks(self.members)
+        self._elders = set() if tail.offset else marks(self.members)
 
     def _on(self, tail: Tail) -> Turn:
         """Read on; at the beginning of a file only if no copy was made and the file truncated before we read it."""
@@ -290,7 +292,12 @@ class Trail:
         return [m for m in self.members if here is None or m.age > here.age]
 
     def _is_copy(self, position: Position, member: Member) -> bool:
-        return self._is_at(member.path, position)
+        """Whether a file ends at the position of one that was read to its end: no line follows."""
+        tail = open_at(member.path, position, max_line_bytes=self._max_line)
+        if tail is None:
+            return False
+        with closing(tail):
+            return b"\n" not in tail.pread(READ_BYTES, position.offset)
 
 
 def _state(status: os.stat_result) -> tuple[int, int, int]:
