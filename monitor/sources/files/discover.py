@@ -17,8 +17,9 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import PurePath
 
+from monitor.sources.files.position import Check, Position
 from monitor.sources.files.rows import Unusable
-from monitor.sources.files.tailer import GRAIN_NS, Tail
+from monitor.sources.files.tailer import GRAIN_NS, READ_BYTES, Tail
 
 MAX_DEPTH = 8
 MAX_FILES = 100_000
@@ -148,6 +149,16 @@ def marks(members: list[Member]) -> set[tuple[int, ...]]:
             status = os.stat(member.path)
             found.add((status.st_ino, status.st_size, status.st_mtime_ns))
     return found
+
+
+def ends_at(position: Position, member: Member) -> bool:
+    """Whether a file, or a copy of it, was read to its end at `position`: no line follows. Never raises."""
+    try:
+        with closing(Tail(member.path, position)) as tail:
+            same = tail.check() is Check.SAME and (position.offset or tail.inode == position.inode)
+            return bool(same) and b"\n" not in tail.pread(READ_BYTES, position.offset)
+    except OSError:
+        return False
 
 
 def holds(member: Member) -> bool:

@@ -10,14 +10,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import suppress
 from enum import StrEnum
 from functools import partial
 
-from monitor.sources.files.discover import Member, family, holds, is_sequence, marks, settled
+from monitor.sources.files.discover import Member, ends_at, family, holds, is_sequence, marks, settled
 from monitor.sources.files.origins import Origins
 from monitor.sources.files.position import Check, Position
-from monitor.sources.files.tailer import READ_BYTES, Tail, open_at
+from monitor.sources.files.tailer import Tail, open_at
 
 MAX_PAST = 8
 
@@ -185,7 +185,7 @@ class Trail:
         if here is None and new:
             here = next((m for m in members[::-1] if tail.end_of(m.path) is not None), None)
         for member in new:
-            if here is not None and member.age < here.age and not any(self._is_copy(p, member) for p in self.past):
+            if here is not None and member.age < here.age and not any(ends_at(p, member) for p in self.past):
                 yield member
 
     @property
@@ -266,8 +266,9 @@ class Trail:
         for member in self.members:
             copy = open_at(member.path, tail.position, max_line_bytes=self._max_line) if tail.offset else None
             if copy is not None:
-                if copy.pread(1, tail.size()):
-                    return copy
+                with suppress(OSError):  # a damaged archive
+                    if copy.pread(1, tail.size()):
+                        return copy
                 copy.close()
         return None
 
@@ -287,17 +288,9 @@ class Trail:
         tests: list[Callable[[Member], bool]] = [lambda m: m.inode == position.inode and self._is_at(m.path, position)]
         if (tail := self.tail) is not None:
             tests.append(lambda m: tail.end_of(m.path) is not None)
-        tests += [partial(self._is_copy, place) for place in (position, *self.past[::-1])]
+        tests += [partial(ends_at, place) for place in (position, *self.past[::-1])]
         here = next((m for test in tests for m in members if test(m)), None)
         return [m for m in self.members if here is None or m.age > here.age]
-
-    def _is_copy(self, position: Position, member: Member) -> bool:
-        """Whether a file ends at the position of one that was read to its end: no line follows."""
-        tail = open_at(member.path, position, max_line_bytes=self._max_line)
-        if tail is None:
-            return False
-        with closing(tail):
-            return b"\n" not in tail.pread(READ_BYTES, position.offset)
 
 
 def _state(status: os.stat_result) -> tuple[int, int, int]:
