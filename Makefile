@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: demo check test test-real soak schema lock bench-latency bench-idle bench-backtest clean
+.PHONY: demo check test test-real soak schema lock bench-latency bench-idle bench-tail bench-backtest clean
 
 demo: $(READY)
 	@$(BIN)/runwarden demo
@@ -22,12 +22,18 @@ test-real: $(READY)
 
 soak: $(READY)
 	$(BIN)/python -m benchmarks.kills --kills 200
+	$(BIN)/python -m benchmarks.tail_model --sequences 10000
 
 bench-latency: $(READY)
 	$(BIN)/python -m benchmarks.latency
 
 bench-idle: $(READY)
 	$(BIN)/python -m benchmarks.idle
+
+# rsyslog stands beside ours where it is on the path or named in RSYSLOGD.
+bench-tail: $(READY)
+	$(BIN)/python -m benchmarks.tail_faults
+	$(BIN)/python -m benchmarks.tail_many
 
 bench-backtest: $(READY)
 	$(BIN)/python -m benchmarks.backtest_speed

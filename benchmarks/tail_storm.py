@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import gzip
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -23,6 +24,9 @@ from benchmarks.harness import ROOT, wait_for
 EVERY_S: Final = 0.1
 FLUSH_S: Final = 0.005
 LOG: Final = "t.jsonl"
+
+
+_ROW: Final = re.compile(rb'\{"step": (\d+), "loss": 2\.5\}')
 
 
 def line(step: int) -> bytes:
@@ -88,14 +92,14 @@ def written(folder: Path) -> Counter[int]:
 def steps_of(content: bytes) -> Iterator[int]:
     """Steps of the whole rows among the complete lines."""
     for text in content.split(b"\n")[:-1]:
-        if text.startswith(b'{"step": ') and text.endswith(b"}"):
-            yield int(text[9:].split(b",")[0])
+        if found := _ROW.fullmatch(text):
+            yield int(found[1])
 
 
 _CONFIG: Final = """\
 global(workDirectory="{folder}")
 module(load="imfile" mode="inotify")
-input(type="imfile" File="{log}" Tag="t:" Severity="info" Facility="local7")
+input(type="imfile" File="{log}" Tag="t:" reopenOnTruncate="on" Severity="info" Facility="local7")
 template(name="raw" type="string" string="%msg%\\n")
 action(type="omfile" file="{folder}/out" template="raw")
 """
@@ -118,12 +122,11 @@ class Rsyslog:
 
     def close(self) -> Counter[int]:
         """Stop it when nothing comes any more; what it has read."""
-        size = -1
+        sizes = [-1]
 
         def quiet() -> bool:
-            nonlocal size
-            before, size = size, self._out.stat().st_size if self._out.exists() else 0
-            return before == size
+            sizes.append(self._out.stat().st_size if self._out.exists() else 0)
+            return len(set(sizes[-4:])) == 1
 
         wait_for(quiet, "rsyslog at rest", every_s=1.0)
         self._process.terminate()

@@ -98,7 +98,7 @@ class Tail:
         self.offset, self._skipping = position.offset, position.skipping
         self._head, self._head_bytes, self._tail = position.head, position.head_bytes, position.tail
         self._fresh: tuple[int, int] | None = None
-        self._certain = False
+        self._looked_ns = 0
 
     def close(self) -> None:
         """Give the descriptor back; further calls are not allowed."""
@@ -135,6 +135,11 @@ class Tail:
         """Of the open file, whatever its name is now."""
         return os.fstat(self._fd)
 
+    def _look(self) -> os.stat_result:
+        """Its status before it is read."""
+        self._looked_ns = time.time_ns()
+        return self.status()
+
     def size(self) -> int:
         """Bytes of content, NO_END if only reading can tell."""
         return NO_END if self.compressed else self.status().st_size
@@ -146,15 +151,19 @@ class Tail:
 
     def mark_seen(self) -> None:
         """Take the file as it is now for read, until it changes."""
-        self._mark(self.status())
+        self._mark(self._look())
 
     def certain(self) -> bool:
-        """Whether what is `unchanged` is so for sure: it was marked when its time of change was past."""
-        return self._certain
+        """Whether what is `unchanged` is so for sure: its time of change was past when it was read."""
+        return self._fresh is not None and self._looked_ns - self._fresh[1] > GRAIN_NS
+
+    def recheck(self) -> Check:
+        """Compare what is `unchanged`, but not for sure, once more."""
+        self._looked_ns = time.time_ns()
+        return self.check()
 
     def _mark(self, status: os.stat_result) -> None:
         self._fresh = (status.st_size, status.st_mtime_ns)
-        self._certain = time.time_ns() - status.st_mtime_ns > GRAIN_NS
 
     def mark_unseen(self) -> None:
         """There is more to read than was looked at."""
@@ -199,7 +208,7 @@ class Tail:
         boundary: byte offset; lines that begin before it are counted in `before`. returns: "\r" ends a line too.
         final: the file will not grow, so its last line needs no newline.
         """
-        status = self.status()
+        status = self._look()
         data = self.pread(budget, self.offset)
         self._mark(status)
         if len(data) == budget:
@@ -227,7 +236,7 @@ class Tail:
 
     def records(self, framing: Framing, *, boundary: int = 0, final: bool = False, budget: int = READ_BYTES) -> Chunk:
         """The next complete records; parameters as of `read`."""
-        status = self.status()
+        status = self._look()
         data = self.pread(budget, self.offset)
         full = len(data) == budget
         size = max(self.offset + len(data), self.size() if full or not self.compressed else 0)

@@ -219,8 +219,7 @@ class Trail:
         self._ended = False
         if tail.certain():
             return Turn.NOTHING
-        changed = known and not tail.compressed and tail.check() is not Check.SAME
-        tail.mark_seen()
+        changed = known and not tail.compressed and tail.recheck() is not Check.SAME
         return self._replaced(tail) if changed else Turn.NOTHING
 
     def _look_on(self, tail: Tail) -> Turn:
