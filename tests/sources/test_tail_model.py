@@ -34,6 +34,9 @@ FOUND = {
     "so short that all logs begin like it": (
         Act.TEAR, Act.COPYTRUNCATE, Act.WRITE, Act.WRITE, Act.GZIP, Act.POLL, Act.DELETE, Act.POLL, Act.DROP_OLDEST,
     ),
+    "the copy of what we read is deleted unseen, a later one is there": (
+        Act.WRITE, Act.REST, Act.COPYTRUNCATE, Act.WRITE, Act.COPYTRUNCATE, Act.DROP_OLDEST, Act.WRITE,
+    ),
     "killed in a rotated file": (
         Act.WRITE, Act.COMMIT, Act.WRITE, Act.RENAME_AND_MAKE, Act.KILL, Act.WRITE, Act.REOPEN, Act.WRITE, Act.GZIP,
     ),

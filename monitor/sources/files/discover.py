@@ -12,14 +12,12 @@ import os
 import re
 import time
 from collections.abc import Iterator
-from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import PurePath
 
-from monitor.sources.files.position import Check, Position
 from monitor.sources.files.rows import Unusable
-from monitor.sources.files.tailer import GRAIN_NS, READ_BYTES, Tail
+from monitor.sources.files.tailer import GRAIN_NS
 
 MAX_DEPTH = 8
 MAX_FILES = 100_000
@@ -139,37 +137,6 @@ def settled(path: str) -> list[Member]:
         if members == before:
             return members
     return []
-
-
-def marks(members: list[Member]) -> set[tuple[int, ...]]:
-    """What tells files and their contents apart, also if one got the inode of another."""
-    found: set[tuple[int, ...]] = set()
-    for member in members:
-        with suppress(OSError):
-            status = os.stat(member.path)
-            found.add((status.st_ino, status.st_size, status.st_mtime_ns))
-    return found
-
-
-def ends_at(position: Position, member: Member) -> bool:
-    """Whether a file, or a copy of it, was read to its end at `position`: no line follows. Never raises."""
-    try:
-        with closing(Tail(member.path, position)) as tail:
-            same = tail.check() is Check.SAME and (position.offset or tail.inode == position.inode)
-            return bool(same) and b"\n" not in tail.pread(READ_BYTES, position.offset)
-    except OSError:
-        return False
-
-
-def holds(member: Member) -> bool:
-    """Whether something stands in a file."""
-    try:
-        if not member.path.endswith(".gz"):
-            return os.stat(member.path).st_size > 0
-        with closing(Tail(member.path)) as archive:
-            return bool(archive.pread(1, 0))
-    except OSError:
-        return False
 
 
 def _walk(root: str, out: Scan) -> Iterator[os.DirEntry[str]]:

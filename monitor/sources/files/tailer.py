@@ -17,7 +17,6 @@ import stat
 import time
 import zlib
 from bisect import bisect_left
-from contextlib import closing
 from dataclasses import dataclass, field
 
 from monitor.sources.files.lines import last_end, next_end, split
@@ -97,6 +96,7 @@ class Tail:
         position = position or Position()
         self.offset, self._skipping = position.offset, position.skipping
         self._head, self._head_bytes, self._tail = position.head, position.head_bytes, position.tail
+        self._begin = b""
         self._fresh: tuple[int, int] | None = None
         self._looked_ns = 0
 
@@ -130,6 +130,11 @@ class Tail:
             return self._gzip.read(size)
         except (EOFError, zlib.error) as error:
             raise gzip.BadGzipFile(str(error)) from error
+
+    @property
+    def begin(self) -> bytes:
+        """The first bytes, HEAD_BYTES at most, of what was read."""
+        return self._begin
 
     def status(self) -> os.stat_result:
         """Of the open file, whatever its name is now."""
@@ -173,24 +178,15 @@ class Tail:
         """Compare the file with the position. An empty position fits every file."""
         if not self.compressed and self.size() < self.offset:
             return Check.SHRUNK
-        if self._head_bytes and _hash(self.pread(self._head_bytes, 0)) != self._head:
-            return Check.OTHER_HEAD
+        if self._head_bytes:
+            begin = self.pread(self._head_bytes, 0)
+            if _hash(begin) != self._head:
+                return Check.OTHER_HEAD
+            self._begin = begin
         start = max(0, self.offset - TAIL_BYTES)
         if self.offset and _hash(self.pread(self.offset - start, start)) != self._tail:
             return Check.OTHER_TAIL
         return Check.SAME
-
-    def end_of(self, path: str) -> Position | None:
-        """The end of another file, as far as READ_BYTES, if this one begins with all of that. Never raises."""
-        try:
-            with closing(Tail(path)) as other:
-                content = other.pread(READ_BYTES, 0)
-                if not content or self.pread(len(content), 0) != content:
-                    return None
-                other.skip_to(len(content), content)
-                return other.position
-        except OSError:
-            return None
 
     def skip_to(self, offset: int, data: bytes) -> None:
         """Take the first `offset` bytes, which begin with `data`'s, as read: the content was rewritten."""
@@ -289,7 +285,7 @@ class Tail:
         if self._head_bytes < HEAD_BYTES:
             size = min(HEAD_BYTES, self.offset + consumed)
             head = data[:size] if self.offset == 0 else self.pread(size, 0)
-            self._head, self._head_bytes = _hash(head), len(head)
+            self._head, self._head_bytes, self._begin = _hash(head), len(head), head
         before, after = b"", b""
         if consumed < TAIL_BYTES and self.offset:
             start = max(0, self.offset - (TAIL_BYTES - consumed))

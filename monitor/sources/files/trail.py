@@ -14,7 +14,8 @@ from contextlib import suppress
 from enum import StrEnum
 from functools import partial
 
-from monitor.sources.files.discover import Member, ends_at, family, holds, is_sequence, marks, settled
+from monitor.sources.files.discover import Member, family, is_sequence, settled
+from monitor.sources.files.likeness import began_as, end_of, ends_at, holds, marks
 from monitor.sources.files.origins import Origins
 from monitor.sources.files.position import Check, Position
 from monitor.sources.files.tailer import Tail, open_at
@@ -165,15 +166,15 @@ class Trail:
     def _take(self, tail: Tail) -> None:
         self.close()
         self.tail, self._ended, self._idle = tail, False, set()
-        self._elders = set() if tail.offset else marks(self.members)
+        if not (tail.offset and self._elders):
+            self._elders = marks(self.members)
 
     def _on(self, tail: Tail) -> Turn:
         """Read on; at the beginning of a file only if no copy was made and the file truncated before we read it."""
         if tail.offset:
             return Turn.ON
         members = settled(self.path)
-        copy = next(self._newcomers(members, tail), None)
-        if copy is None:
+        if (copy := next(self._newcomers(members, tail), None)) is None:
             return Turn.ON
         self.members = members
         return Turn.NEXT if self._enter(copy) else Turn.NOTHING
@@ -183,7 +184,7 @@ class Trail:
         new = [m for m in members if not self._elders.issuperset(marks([m]))]
         here = next((m for m in members if m.inode == tail.inode), None)
         if here is None and new:
-            here = next((m for m in members[::-1] if tail.end_of(m.path) is not None), None)
+            here = next((m for m in members[::-1] if end_of(m, tail) is not None), None)
         for member in new:
             if here is not None and member.age < here.age and not any(ends_at(p, member) for p in self.past):
                 yield member
@@ -201,7 +202,10 @@ class Trail:
             if copy is not None and copy.inode != tail.inode:
                 self._take(copy)
                 return Turn.ON
-        return Turn.REPLACED
+        unread = next((m for m in self._newcomers(self.members, tail) if not began_as(m, tail)), None)
+        if unread is None:
+            return Turn.REPLACED
+        return Turn.LOST if self._enter(unread) else Turn.NOTHING
 
     def is_young(self) -> bool:
         """Whether the open file is the one being written."""
@@ -250,7 +254,7 @@ class Trail:
             self._take(copy)
             return Turn.ON
         gone = not tail.compressed and all(m.inode != tail.inode for m in self.members)
-        copies = [tail.end_of(m.path) for m in self.members] if gone else []
+        copies = [end_of(m, tail) for m in self.members] if gone else []
         if not self._enter(following):
             return Turn.NOTHING
         for position in (*copies, past):
@@ -286,7 +290,7 @@ class Trail:
         members = self.members[::-1]
         tests: list[Callable[[Member], bool]] = [lambda m: m.inode == position.inode and self._is_at(m.path, position)]
         if (tail := self.tail) is not None:
-            tests.append(lambda m: tail.end_of(m.path) is not None)
+            tests.append(lambda m: end_of(m, tail) is not None)
         tests += [partial(ends_at, place) for place in (position, *self.past[::-1])]
         here = next((m for test in tests for m in members if test(m)), None)
         return [m for m in self.members if here is None or m.age > here.age]
