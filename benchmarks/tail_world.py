@@ -91,6 +91,8 @@ class World:
         self.log.reopen()
 
     def _rename(self, _: int) -> None:
+        if self._copied:  # else the same lines would stand in two rotated files for good
+            self._truncate(0)
         self.log.shift()
         self.log.path.rename(self.log.younger)
         self._copied = False
