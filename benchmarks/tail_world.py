@@ -203,6 +203,8 @@ class World:
 
     def kill(self) -> None:
         """Only what was committed is left. What was deleted under its writer or reader has been read before."""
+        if self._copied:  # a copy that its original outgrew cannot be told after a kill
+            self._truncate(0)
         there = {path.stat().st_ino for path in (*self.log.rotated(), self.log.path) if path.exists()}
         if self.log.orphaned or self._held or not {s.inode for s in self.watch.streams if s.open} <= there:
             self.log.reopen()
