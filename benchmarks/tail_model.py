@@ -57,19 +57,25 @@ def live(actions: list[Action], parent: Path | None = None) -> World:
     return world
 
 
-def trial(sequences: int, parent: Path | None, told: Callable[[World], None] = lambda _: None) -> None:
-    """Live so many random lives. Raises AssertionError for the smallest that fails."""
+def trial(sequences: int, parent: Path | None, told: Callable[[World], None] | None = None) -> None:
+    """Live so many random lives. Raises AssertionError for the smallest that fails.
+
+    told: hears of each; without it the lives are the same every time.
+    """
 
     @settings(
         deadline=None,
         max_examples=sequences,
         database=None,
+        derandomize=told is None,
         phases=(Phase.generate, Phase.shrink),
         suppress_health_check=list(HealthCheck),
     )
     @given(ACTIONS)
     def each(actions: list[Action]) -> None:
-        told(live(actions, parent))
+        world = live(actions, parent)
+        if told is not None:
+            told(world)
 
     each()
 
