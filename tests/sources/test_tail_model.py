@@ -40,6 +40,9 @@ FOUND = {
     "killed in a rotated file": (
         Act.WRITE, Act.COMMIT, Act.WRITE, Act.RENAME_AND_MAKE, Act.KILL, Act.WRITE, Act.REOPEN, Act.WRITE, Act.GZIP,
     ),
+    "two rotated files in which nothing is to be understood": (
+        Act.COPY, Act.TEAR, Act.POLL, Act.DROP_OLDEST, Act.RENAME, Act.REOPEN,
+    ),
 }  # fmt: skip
 
 

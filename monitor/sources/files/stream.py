@@ -150,7 +150,7 @@ class Stream:
         if self._parser is None:
             name = self._sniffer.look(tail, haul.tally)
             if not name:
-                haul.more = haul.more or not tail.unchanged()
+                haul.more = haul.more or not (tail.unchanged() and self._trail.is_young())
                 return
             self._parser = self._formats[name].make({})
         self._consume(tail, self._parser, haul, budget)
