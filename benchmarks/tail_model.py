@@ -4,7 +4,8 @@ What must hold at every rest: all that is owed (see `tail_world`) was read; ever
 writing; row numbers ascend; values are what was written. A kill forgets what was read since the last commit.
 
 Left out, because nobody can know: what is written between copy and truncation, and a truncation without a copy that is
-followed by another change before anybody looked.
+followed by another change before anybody looked; and after a kill, whether a short archive was read, whose file was
+written to and read after it was compressed.
 
 `python -m benchmarks.tail_model --sequences 10000 --folder FOLDER` is the long run.
 """

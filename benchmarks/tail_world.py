@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Final
 
 from benchmarks.tail_log import MAX_LINE, Log
+from monitor.sources.files.cursor import Cursor
 from monitor.sources.files.source import Watch
 
 REST: Final = 5
@@ -66,6 +67,7 @@ class World:
         self._now = 0.0
         self._held: set[int] = set()
         self._cut: set[int] = set()
+        self._outgrown: set[int] = set()
         self._copied = False
         self._ordered = True  # until a file is truncated and deleted between two polls: what is left of it comes first
         self.seen, self.committed = Seen(), Seen()
@@ -171,7 +173,10 @@ class World:
             self._look(number % 3, 1.0)
             out.write(packed[len(packed) // 2 :])
         self._look(number // 3 % 3, 1.0)
+        inode = path.stat().st_ino
         path.unlink()
+        if self.log.orphaned:
+            self._outgrown.add(inode)
 
     def _hold(self, path: Path) -> None:
         """What is in a file that is deleted while the reader has it open is owed, unless it was truncated unseen."""
@@ -206,7 +211,9 @@ class World:
         if self._copied:  # a copy that its original outgrew cannot be told after a kill
             self._truncate(0)
         there = {path.stat().st_ino for path in (*self.log.rotated(), self.log.path) if path.exists()}
-        if self.log.orphaned or self._held or not {s.inode for s in self.watch.streams if s.open} <= there:
+        read = {c.position.inode for text in self.committed.cursors.values() if (c := Cursor.loads(text)) is not None}
+        outgrown = bool(read & self._outgrown)  # of a short one, nobody can tell that its archive was read
+        if self.log.orphaned or self._held or outgrown or not {s.inode for s in self.watch.streams if s.open} <= there:
             self.log.reopen()
             self.log.write(1)
             self.rest()

@@ -44,11 +44,17 @@ def marks(members: list[Member]) -> set[tuple[int, ...]]:
 
 
 def ends_at(position: Position, member: Member) -> bool:
-    """Whether a file, or a copy of it, was read to its end at `position`: no line follows. Never raises."""
+    """Whether a file, or a copy of it, was read to its end at `position`: no line follows. Never raises.
+
+    An archive may end before: its file was written to, and read, after it was compressed.
+    """
     try:
         with closing(Tail(member.path, position)) as tail:
-            same = tail.check() is Check.SAME and (position.offset or tail.inode == position.inode)
-            return bool(same) and b"\n" not in tail.pread(READ_BYTES, position.offset)
+            found, rest = tail.check(), tail.pread(READ_BYTES, position.offset)
+            if found is Check.OTHER_TAIL:
+                return tail.compressed and not rest
+            same = found is Check.SAME and (position.offset or tail.inode == position.inode)
+            return bool(same) and b"\n" not in rest
     except OSError:
         return False
 
