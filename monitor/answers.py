@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from pydantic import TypeAdapter
+from pydantic import TypeAdapter, ValidationError
 
 from monitor.analysis.hypothesis import Cause, Hypothesis
 from monitor.analysis.predictions import Outcome, Registered, Verdict
@@ -55,9 +55,12 @@ def pack(stored: Stored) -> str:
     return json.dumps(_STORED.dump_python(stored, mode="python"), default=list)
 
 
-def unpack(body: str) -> Stored:
-    """What `pack` made."""
-    return _STORED.validate_python(json.loads(body))
+def unpack(body: str) -> Stored | None:
+    """What `pack` made; None for an answer of another release, which counts as none."""
+    try:
+        return _STORED.validate_python(json.loads(body))
+    except ValidationError:
+        return None
 
 
 def read(stored: Stored, predictions: Iterable[tuple[str, str]]) -> HypothesisView:

@@ -147,14 +147,31 @@ class Engine:
         return len(head).to_bytes(4, "big") + head + self._suite.dump(run)
 
     def load(self, run: str, blob: bytes) -> None:
-        """Continue a run from `dump`. ValueError if the blob is of another version."""
+        """Continue a run from `dump`. ValueError if the blob is of another version; nothing is known of it then."""
         size = int.from_bytes(blob[:4], "big")
-        state = json.loads(blob[4 : 4 + size])
-        state["attempt"] = Attempt(**state["attempt"])
-        state["metrics"] = {k: Role(v) for k, v in state["metrics"].items()}
-        state["primary"] = {Role(k): v for k, v in state["primary"].items()}
-        self._suite.load(run, blob[4 + size :])
-        self._runs[run] = Run(**state)
+        try:
+            state = json.loads(blob[4 : 4 + size])
+            state["attempt"] = Attempt(**state["attempt"])
+            state["metrics"] = {k: Role(v) for k, v in state["metrics"].items()}
+            state["primary"] = {Role(k): v for k, v in state["primary"].items()}
+            known = Run(**state)
+            self._suite.load(run, blob[4 + size :])
+        except (ValueError, TypeError, KeyError, IndexError, AttributeError) as e:
+            self._suite.forget(run)
+            raise ValueError(f"state of another version: {e}") from e
+        self._runs[run] = known
+
+    def begin(self, run: str, source: str, attempt: int) -> None:
+        """Expect the stored rows of a run, the first of them of this attempt."""
+        self._runs[run] = Run(run, source, Attempt(ordinal=attempt))
+
+    def recall(self, run: str, rows: int, total_steps: int, *, finished: bool) -> None:
+        """What stored rows do not tell of their run."""
+        if (known := self._runs.get(run)) is None:
+            return  # it made room for others
+        known.rows, known.total_steps, known.finished = rows, total_steps, finished
+        if finished:
+            self._suite.finish(run)
 
     def _make_room(self, now: float) -> list[Transition]:
         """Forget the runs that were seen longest ago until the rest fits; those with an open incident last."""

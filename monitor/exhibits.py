@@ -26,7 +26,8 @@ SAID_BEFORE = 2  # rows: a line may be told while the last row still waits for i
 
 def accounts(reader: Reader, incident: Incident) -> tuple[Stored, ...]:
     """The answers to the present episode: those of models, the newest first, then our own."""
-    return tuple(unpack(body) for body, _ in reader.answers(incident.id, incident.episode))
+    kept = (unpack(body) for body, _ in reader.answers(incident.id, incident.episode))
+    return tuple(stored for stored in kept if stored is not None)
 
 
 def moves(answers: Sequence[Stored]) -> Mapping[str, Move]:

@@ -140,7 +140,7 @@ class Explainer:
         began, incident = time.monotonic(), episode.incident
         if not episode.recalled:
             kept = await self._state.read(self._state.reader.answers, incident.id, incident.episode)
-            episode.recall((unpack(body), final) for body, final in kept)
+            episode.recall((stored, final) for body, final in kept if (stored := unpack(body)) is not None)
         window = await self._state.read(window_of, self._state.reader, incident)
         now = gravity(incident, moved(incident, window), episode.refuted)
         if not episode.calls_for(now):

@@ -18,7 +18,7 @@ from aiohttp.web import AppRunner
 
 import sinks
 from detectors import Suite
-from monitor import control, notify, sources
+from monitor import control, notify, rebuild, sources
 from monitor.account import Account
 from monitor.config import Config
 from monitor.deliveries import Deliveries
@@ -114,10 +114,7 @@ def _restored(
     book = Book()
     book.restore(restored.incidents)
     engine = Engine(Suite(), book, settings)
-    for run, blob in restored.snapshots.items():
-        engine.load(run, blob)
-    for batch in store.after_snapshots():
-        engine.observe(batch)
+    rebuild.restore(engine, store, restored.snapshots)
     ledger = Ledger(engine, store, sink_names, hold_s)
     ledger.reopen()
     return ledger, {k: dict(v) for k, v in restored.cursors.items()}

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from test_engine import EVENTFUL, NOW, ROWS
 
 from detectors.types import Kind, Origin, Severity
+from monitor import rebuild
 from monitor.config import Config, default
 from monitor.engine import Engine
 from monitor.frame import Batch, LogLine, RunFacts
@@ -506,3 +507,65 @@ def test_engines_of_two_ledgers_share_nothing(tmp_path):
     assert b.engine.runs == {}
     a.close()
     b.close()
+
+
+# --- state of another release
+
+
+def of_another_release(folder: Path) -> None:
+    """Make every snapshot one that cannot be read."""
+    with sqlite3.connect(folder / "state.db") as db:
+        db.execute("UPDATE runs SET state = CAST(REPLACE(CAST(state AS TEXT), 'RWD', 'OLD') AS BLOB)")
+    db.close()
+
+
+def test_snapshots_of_another_release_are_dropped_and_the_runs_built_again_from_their_rows(tmp_path, caplog):
+    whole = batch(*EVENTFUL, t_recv=NOW)
+    seen, rest = split(EVENTFUL, [ROWS // 2], t_recv=NOW)
+    undisturbed = opened(tmp_path / "calm")
+    undisturbed.process(whole)
+    ledger = opened(tmp_path / "old")
+    ledger.process(seen)
+    ledger.keep()
+    before = content(tmp_path / "old")["incidents"]
+    ledger.close()
+    of_another_release(tmp_path / "old")
+    again = opened(tmp_path / "old")
+    assert "snapshots_dropped runs=1" in caplog.text
+    assert content(tmp_path / "old")["incidents"] == before
+    again.process(rest)
+    states = [e.dump("r") for e in (again.engine, undisturbed.engine)]
+    assert states[0][states[0].index(b"RWD") :] == states[1][states[1].index(b"RWD") :]
+    assert [i.id for i in again.engine.open_incidents()] == [i.id for i in undisturbed.engine.open_incidents()]
+    undisturbed.close()
+    again.close()
+    caplog.clear()
+    opened(tmp_path / "old").close()
+    assert not caplog.text
+
+
+def test_a_run_that_ended_is_not_silent_because_its_snapshot_was_dropped(tmp_path):
+    ledger = opened(tmp_path)
+    ledger.process(batch(frame({"loss": falling(300)}), facts={"r": RunFacts(finished=True)}))
+    ledger.close()
+    of_another_release(tmp_path)
+    again = opened(tmp_path)
+    assert again.engine.runs["r"].finished
+    step = again.process(batch(t_recv=1e9 + 100_000.0, at_head=True))
+    assert step.findings == ()
+    again.close()
+
+
+def test_a_run_without_its_oldest_rows_keeps_its_attempt_and_its_count_of_rows(tmp_path, monkeypatch):
+    monkeypatch.setattr(rebuild, "ROWS", 100)
+    ledger = opened(tmp_path)
+    for n in range(3):
+        ledger.process(batch(frame({"loss": falling(150)}, first_row=n * 150, generation=n)))
+    kept = ledger.engine.runs["r"]
+    assert (kept.attempt.ordinal, kept.rows) == (2, 450)
+    ledger.close()
+    of_another_release(tmp_path)
+    ledger = opened(tmp_path)
+    ledger.close()
+    again = ledger.engine.runs["r"]
+    assert (again.attempt.ordinal, again.rows, again.last_row, again.alive) == (2, 450, 449, 150)

@@ -13,7 +13,7 @@ from test_explain import MODEL, FakeAnalyst, World, answer, play
 from detectors.types import Kind, Severity
 from monitor.analysis.differential import AUTHOR
 from monitor.analysis.hypothesis import Answer, Cause, Hypothesis, Prediction, RankedCause, Relation
-from monitor.answers import unpack
+from monitor.answers import Stored, unpack
 from monitor.episode import Case, Episode
 from monitor.evidence import build as build_evidence
 from monitor.exhibits import accounts, moves
@@ -137,8 +137,14 @@ def taken(episode: Episode, *causes: Cause) -> Explained:
     return episode.check(case, own)
 
 
+def stored(explained: Explained) -> Stored:
+    found = unpack(explained.body)
+    assert found is not None
+    return found
+
+
 def top(explained: Explained) -> Cause:
-    return unpack(explained.body).verified.hypothesis.causes[0].cause
+    return stored(explained).verified.hypothesis.causes[0].cause
 
 
 def test_a_cause_that_comes_back_registers_its_predictions_once():
@@ -146,7 +152,7 @@ def test_a_cause_that_comes_back_registers_its_predictions_once():
     made = [taken(episode, cause) for cause in (Cause.BAD_BATCH, Cause.LR_TOO_HIGH, Cause.BAD_BATCH, Cause.LR_TOO_HIGH)]
     assert [len(explained.predictions) for explained in made] == [1, 1, 0, 0]
     assert [len(explained.notes) for explained in made] == [0, 1, 0, 0]
-    assert [unpack(explained.body).generation for explained in made] == [1, 2, 1, 2]
+    assert [stored(explained).generation for explained in made] == [1, 2, 1, 2]
 
 
 def test_signs_that_do_not_separate_do_not_unseat_a_cause_that_nothing_speaks_against():
@@ -278,3 +284,7 @@ def test_the_explanations_of_an_episode_are_bounded_but_for_the_one_at_its_end()
             episode.gravity, episode.revision, made = now, episode.revision + 1, made + 1
     assert made == REVISIONS
     assert episode.calls_for(gravity(replace(about, state=Life.RESOLVED), {}))
+
+
+def test_an_answer_of_another_release_counts_as_none():
+    assert unpack('{"hypothesis": {"causes": []}, "author": "built-in"}') is None

@@ -282,6 +282,14 @@ TROUBLE = [
     ("list", lambda _: web.json_response([1]), TransientError, "none of Prometheus"),
     ("no data", lambda _: web.json_response({"status": "success"}), TransientError, "none of Prometheus"),
     (
+        "samples that are no pairs",
+        lambda q: None if q == "time()" else web.json_response(
+            {"status": "success", "data": {"resultType": "matrix", "result": [{"metric": {}, "values": [[1]]}]}}
+        ),
+        TransientError,
+        "none of Prometheus",
+    ),
+    (
         "broken series",
         lambda q: None if q == "time()" else web.json_response({"status": "success", "data": {"resultType": "matrix", "result": [3]}}),
         TransientError,

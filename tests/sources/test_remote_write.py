@@ -260,6 +260,26 @@ def test_senders_that_are_too_many_for_a_slow_reader_are_told_to_come_again() ->
     run(main())
 
 
+def test_a_sender_that_goes_away_in_the_middle_of_its_body_is_counted_without_a_defect(caplog) -> None:
+    async def main() -> None:
+        rig = Rig()
+        async with rig.reading():
+            host, _, port = rig.url.removeprefix("http://").rpartition(":")
+            _, writer = await asyncio.open_connection(host, int(port))
+            writer.write(b"POST /api/v1/write HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Encoding: snappy\r\n")
+            writer.write(b"Content-Length: 100\r\nContent-Type: application/x-protobuf\r\n\r\nab")
+            await writer.drain()
+            await rig.tick(4)
+            writer.close()
+            await writer.wait_closed()
+            while not rig.counts():
+                await rig.tick()
+        assert rig.counts() == {"remote_write_bad_request": 1}
+
+    run(main())
+    assert not caplog.records
+
+
 def test_what_waits_is_bounded_in_bytes_too() -> None:
     async def main() -> None:
         rig = Rig(options={"max_bytes": 1000}, committing=False)

@@ -386,6 +386,8 @@ GARBAGE = {
     "neither data nor errors": "{}",
     "no data": '{"data": null}',
     "a word for errors": '{"errors": "no", "data": null}',
+    "runs without pages": '{"data": {"project": {"runs": {"edges": [], "pageInfo": 7}}}}',
+    "runs that are none": '{"data": {"project": {"runs": {"edges": 5}}}}',
     "errors without a path": '{"errors": [{"message": "boom"}], "data": {"project": null}}',
 }
 

@@ -92,7 +92,7 @@ class Api:
         body = await self._ask({"query": f"{selector}[{max(1, end - start)}ms]", "time": f"{end / 1000:.3f}"})
         try:
             return await asyncio.to_thread(_answer, body, marks=self._marks)
-        except (LookupError, TypeError, AttributeError) as e:
+        except (LookupError, TypeError, ValueError, AttributeError) as e:
             raise TransientError(f"{self._url}: an answer that is none of Prometheus ({type(e).__name__})") from e
 
     async def down(self, end: int) -> set[tuple[str, str]] | None:

@@ -139,6 +139,8 @@ class Receiver:
                 decoded = await asyncio.to_thread(_decode, bytes(body), self._max_bytes)
         except TimeoutError:
             raise self._never(HTTPStatus.REQUEST_TIMEOUT, f"no whole body within {READ_S:g} s") from None
+        except (ConnectionError, web.RequestPayloadError):
+            raise self._never(HTTPStatus.BAD_REQUEST, "the body is cut") from None
         except (TooLargeError, TooManyError) as e:
             raise self._never(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, str(e)) from None
         except (CorruptError, MalformedError) as e:

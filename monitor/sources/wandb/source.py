@@ -220,14 +220,14 @@ class Reading:
         for _ in range(PAGES):
             answer = await api.ask(RUNS, self._where() | {"order": NEWEST_FIRST, "first": PAGE, "cursor": cursor})
             runs = self._project(answer).get("runs")
-            if not isinstance(runs, dict):
+            page, edges = (runs.get("pageInfo") or {}, runs.get("edges") or []) if isinstance(runs, dict) else (0, 0)
+            if not isinstance(page, dict) or not isinstance(edges, list):
                 raise FailedError(f"{self._plan.url}: {next(iter(answer.complaints.values()), 'tells no runs')}")
             now = self._now() if answer.now != answer.now else answer.now
             self._since = now if self._since is None else self._since
-            listed = [run for edge in runs.get("edges") or () if (run := Listed.of(edge)) is not None]
+            listed = [run for edge in edges if (run := Listed.of(edge)) is not None]
             for one in listed:
                 following += self._take_up(one, now, following)
-            page = runs.get("pageInfo") or {}
             cursor = page.get("endCursor")
             if (
                 not page.get("hasNextPage")
