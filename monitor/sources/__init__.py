@@ -19,6 +19,7 @@ REGISTRY: Mapping[str, str] = {
     "files": "monitor.sources.files.section",
     "prometheus": "monitor.sources.prometheus.section",
     "remote_write": "monitor.sources.remote_write.section",
+    "trackio": "monitor.sources.trackio.section",
     "wandb": "monitor.sources.wandb.section",
 }
 

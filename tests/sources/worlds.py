@@ -19,6 +19,7 @@ from typing import Protocol, Self
 from aiohttp import ClientError, web
 from doubles.prometheus import PrometheusDouble
 from doubles.remote_write import push, scrape, sender
+from doubles.trackio import TrackioProject
 from doubles.wandb import ENTITY, KEY, PROJECT, WandbDouble
 
 from monitor.frame import Source
@@ -27,6 +28,7 @@ from monitor.sources.prometheus.rows import Query
 from monitor.sources.prometheus.source import Plan, PrometheusSource
 from monitor.sources.remote_write.source import Plan as RemoteWritePlan
 from monitor.sources.remote_write.source import RemoteWriteSource
+from monitor.sources.trackio.source import TrackioSource
 from monitor.sources.wandb.source import Plan as WandbPlan
 from monitor.sources.wandb.source import WandbSource
 
@@ -196,6 +198,41 @@ class Wandb:
         return True
 
 
+class Trackio:
+    """A folder with a project, its database in WAL mode. An outage is a folder that cannot be listed any more."""
+
+    flood = 6_000
+
+    def __init__(self, tmp_path: Path) -> None:
+        self._project = TrackioProject(tmp_path / "trackio" / "demo.db")
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._project.close()
+
+    def source(self) -> Source:
+        return TrackioSource("here", str(self._project.path.parent), now=lambda: 1_000.0, sleep=self._sleep)
+
+    async def _sleep(self, _: float) -> None:
+        await asyncio.sleep(0)
+
+    def write(self, run: str, rows: Written) -> None:
+        self._project.log(run, *({"step": step, "loss": loss} for step, loss in rows))
+
+    def fail(self) -> None:
+        self._project.close()
+        self._project.path.parent.rename(self._project.path.parent.with_name("away"))
+
+    def mend(self) -> None:
+        self._project.path.parent.with_name("away").rename(self._project.path.parent)
+
+    @property
+    def quiet(self) -> bool:
+        return True
+
+
 class RemoteWrite:
     """A sender that pushes what the trainer says, in order, again and again until it is taken."""
 
@@ -260,6 +297,7 @@ WORLDS: Mapping[str, Callable[[Path], World]] = {
     "files": Files,
     "prometheus": Prometheus,
     "remote_write": RemoteWrite,
+    "trackio": Trackio,
     "wandb": Wandb,
 }
 Story = Callable[[World], Awaitable[None]]
