@@ -17,6 +17,7 @@ from monitor.section import Section
 
 REGISTRY: Mapping[str, str] = {
     "files": "monitor.sources.files.section",
+    "otlp": "monitor.sources.otlp.section",
     "prometheus": "monitor.sources.prometheus.section",
     "remote_write": "monitor.sources.remote_write.section",
     "trackio": "monitor.sources.trackio.section",
