@@ -82,7 +82,8 @@ def read(path: Path, mark: Mark, runs: Mapping[str, Known]) -> Portion:
     try:
         for _ in range(TRIES):
             before = _state(path)
-            with closing(sqlite3.connect(_address(path), uri=True, timeout=BUSY_S, isolation_level=None)) as db:
+            address = f"file:{quote(str(path))}?{'mode=ro' if before is None else 'immutable=1'}"
+            with closing(sqlite3.connect(address, uri=True, timeout=BUSY_S, isolation_level=None)) as db:
                 db.execute("BEGIN")
                 portion = _portion(db, mark, runs)
             if before is None or before == _state(path):
@@ -105,11 +106,6 @@ def _state(path: Path) -> tuple[int, int, int] | None:
         return None
     status = path.stat()
     return status.st_ino, status.st_size, status.st_mtime_ns
-
-
-def _address(path: Path) -> str:
-    still = _state(path) is not None
-    return f"file:{quote(str(path))}?{'immutable=1' if still else 'mode=ro'}"
 
 
 def _portion(db: sqlite3.Connection, mark: Mark, runs: Mapping[str, Known]) -> Portion:
