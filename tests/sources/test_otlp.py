@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import gzip
 import math
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -14,13 +15,16 @@ from doubles.otlp import collection, export, metric, point, resource
 from doubles.remote_write import sender
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydantic import ValidationError
 from test_remote_write import T0, Rig, run
 
 from monitor.frame import Status
 from monitor.sources.otlp import message
 from monitor.sources.otlp.message import Stepped, parse, plain, wire
+from monitor.sources.otlp.section import Params, create
 from monitor.sources.remote_write.message import MalformedError, TooManyError, labels_of
 from monitor.sources.remote_write.rows import Bounds
+from monitor.sources.remote_write.source import RemoteWriteSource
 from monitor.sources.series import Query
 
 STEPPED = Stepped(attribute="step", run_label="run")
@@ -178,6 +182,42 @@ def test_series_beyond_the_bounds_are_counted(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(message, "MAX_SAMPLES", 2)
     with pytest.raises(TooManyError):
         parse(resource(metric("loss", [point(T0 + i, 1.0) for i in range(3)]), run="a"))
+
+
+def section(**keys: Any) -> Params:
+    return Params.model_validate({"listen": "127.0.0.1:0", "queries": ({"query": "loss"},)} | keys)
+
+
+def test_a_step_attribute_of_the_configuration_is_the_step_of_its_run() -> None:
+    async def main() -> None:
+        (source,) = create(section(step_attribute="train.step", queries=({"query": "loss", "run_label": "job"},)))
+        assert isinstance(source, RemoteWriteSource)
+        now = round(time.time() * 1000)
+        body = resource(metric("loss", [point(now, 1.0, **{"train.step": 7})]), service__name="a")
+        async with contextlib.aclosing(source.batches({})) as batches, sender() as session:
+            sent = None
+            async for batch in batches:
+                source.committed(batch)
+                sent = sent or asyncio.create_task(export(session, source.url, body))
+                if batch.frames:
+                    assert [(f.run, f.columns, f.step.tolist()) for f in batch.frames] == [("otlp/a", ("loss",), [7])]
+                    assert await sent == 200
+                    return
+
+    run(main())
+
+
+@pytest.mark.parametrize(
+    ("keys", "said"),
+    [
+        ({"step_attribute": "a", "step_metric": "b"}, "keep one of them"),
+        ({"listen": "0.0.0.0:4318"}, "must have a token"),
+        ({"queries": ({"query": "a.b"},)}, "should match pattern"),
+    ],
+)
+def test_what_the_configuration_may_not_say(keys: dict[str, Any], said: str) -> None:
+    with pytest.raises(ValidationError, match=said):
+        section(**keys)
 
 
 def damaged(body: bytes, at: int, byte: int) -> bytes:

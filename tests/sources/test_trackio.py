@@ -27,18 +27,18 @@ class Follow:
         self.cursors: dict[str, str] = {}
         self.batches: list[Batch] = []
 
-    def poll(self, polls: int = 1) -> Batch:
-        """A new process that looks so often; the last batch."""
+    def poll(self, polls: int = 1, *, die_after: int = 0) -> Batch:
+        """A new process that looks so often, or dies after so many batches; the last batch."""
 
         async def main() -> None:
             source = TrackioSource("here", str(self._path), projects=self._projects, sleep=lambda _: asyncio.sleep(0))
-            left = polls
+            left, before = polls, len(self.batches)
             async with contextlib.aclosing(source.batches(dict(self.cursors))) as batches:
                 async for batch in batches:
                     self.batches.append(batch)
                     self.cursors |= batch.cursors
                     left -= batch.at_head
-                    if not left:
+                    if not left or len(self.batches) - before == die_after:
                         return
 
         asyncio.run(main())
@@ -121,6 +121,37 @@ def test_a_database_that_is_put_back_brings_only_what_is_new(project: TrackioPro
     follow.poll()
     assert follow.rows() == {"here/demo/a": [float(i) for i in range(10)]}
     assert follow.counts()["trackio_row_known"] == 5
+
+
+def test_a_death_amid_a_database_that_is_put_back_repeats_nothing(
+    project: TrackioProject, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(database, "MAX_ROWS", 2)
+    follow = Follow(project.path.parent)
+    for run in "ab":
+        project.log(run, *({"loss": float(i)} for i in range(4)))
+    project.close()
+    shutil.copy(project.path, tmp_path / "copy")
+    project.log("b", {"loss": 4.0})
+    follow.poll()
+    project.close()
+    shutil.copy(tmp_path / "copy", project.path)
+    for _ in range(6):
+        follow.poll(die_after=1)
+    project.log("b", {"loss": 5.0})
+    follow.poll()
+    assert follow.rows() == {"here/demo/a": [float(i) for i in range(4)], "here/demo/b": [float(i) for i in range(6)]}
+
+
+def test_a_damaged_cursor_of_the_project_is_counted_and_no_row_comes_twice(project: TrackioProject) -> None:
+    follow = Follow(project.path.parent)
+    project.log("a", {"loss": 0.0}, {"loss": 1.0})
+    follow.poll()
+    follow.cursors["project:demo"] = "{"
+    project.log("a", {"loss": 2.0})
+    follow.poll()
+    assert follow.rows() == {"here/demo/a": [0.0, 1.0, 2.0]}
+    assert follow.counts()["trackio_corrupt_cursor"] == 1
 
 
 def test_a_project_that_is_deleted_and_made_anew_has_another_run(project: TrackioProject) -> None:
