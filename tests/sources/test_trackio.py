@@ -93,6 +93,20 @@ def test_what_is_there_at_first_is_history_then_backlog_then_live(project: Track
     assert found == {1.0: Origin.HISTORY, 2.0: Origin.BACKLOG, 3.0: Origin.BACKLOG}
 
 
+def test_a_project_that_was_locked_at_first_is_history_when_it_can_be_read(
+    project: TrackioProject, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(database, "BUSY_S", 0.0)
+    locked = TrackioProject(project.path, journal="DELETE")
+    locked.log("a", {"loss": 1.0})
+    locked.db.execute("BEGIN EXCLUSIVE")
+    follow = Follow(project.path.parent)
+    assert follow.poll().status is Status.ERROR
+    locked.close()
+    follow.poll()
+    assert [f.origin for b in follow.batches for f in b.frames] == [Origin.HISTORY]
+
+
 def test_a_run_that_is_renamed_keeps_its_name_and_no_row_comes_twice(project: TrackioProject) -> None:
     follow = Follow(project.path.parent)
     project.log("a", *({"loss": float(i)} for i in range(5)))

@@ -2,7 +2,8 @@
 
 What is there at the first look is history. A folder that cannot be listed is our outage (TransientError); a project
 that cannot be read (locked, damaged) makes the status an error and names its runs in `Batch.lost`, so that the others
-are watched on. Implements `monitor.frame.Source`. Bounds: MAX_PROJECTS, PORTIONS of one project in a row.
+are watched on. Implements `monitor.frame.Source`. Bounds: MAX_PROJECTS, and those of `database` and
+`project`.
 """
 
 from __future__ import annotations
@@ -80,13 +81,13 @@ class TrackioSource:
                 source=self.name,
                 t_recv=self._now(),
                 lines=tuple(lines),
-                cursors={} if seen else {HEAD: "seen"},
+                cursors={} if seen or failed else {HEAD: "seen"},  # what could not be looked at was not seen
                 counts=counts,
                 status=Status.ERROR if failed else Status.OK,
                 detail="; ".join([*failed.values()][:3]),
                 lost=frozenset(lost if read else ()),
             )
-            seen, counts = True, Counts()
+            seen, counts = seen or not failed, Counts()
             await self._sleep(self._poll_s)
 
     def committed(self, batch: Batch) -> None:
