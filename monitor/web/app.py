@@ -103,7 +103,8 @@ def status_app(view: View, health: Callable[[], Readiness] = lambda: Readiness(r
 async def serve(app: web.Application, address: str) -> tuple[web.AppRunner, str]:
     """Listen on "HOST:PORT" (port 0: any free one). Returns the runner, to clean up, and the URL. Raises OSError."""
     host, port = parse_address(address)
-    runner = web.AppRunner(app, access_log=None, shutdown_timeout=2.0)
+    # Bodies stay as they come: who reads them knows how far they may unfold.
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=2.0, auto_decompress=False)
     await runner.setup()
     starting = asyncio.ensure_future(web.TCPSite(runner, host, port).start())
     try:
