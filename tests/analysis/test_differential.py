@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from analysis.worlds import FAULTS, ONSET, ROWS, healthy, incident, resumed, window, world
@@ -45,6 +47,20 @@ def test_silence_is_a_hang_unless_the_run_has_paused_as_long_before():
     steady, paused = 1e9 + 0.5 * rows, 1e9 + 0.5 * rows + 200.0 * (rows > 100)
     assert diagnose(silent, window(healthy(), t=steady)).causes[0].cause is Cause.HANG
     assert diagnose(silent, window(healthy(), t=paused)).causes[0].cause is Cause.BENIGN_PAUSE
+
+
+@pytest.mark.parametrize("kind", [Kind.DIVERGENCE, Kind.SILENCE])
+def test_a_slow_read_explains_neither_a_loss_nor_a_silence(kind):
+    about, seen = world(Cause.STORAGE_STALL)
+    told = replace(about, kind=kind, findings=tuple(replace(f, kind=kind) for f in about.findings))
+    assert Cause.STORAGE_STALL in [c.cause for c in diagnose(about, seen).causes]
+    assert Cause.STORAGE_STALL not in [c.cause for c in diagnose(told, seen).causes]
+
+
+def test_a_bad_batch_explains_no_slow_step():
+    about, seen = world(Cause.BAD_BATCH)
+    slow = replace(about, kind=Kind.THROUGHPUT_DROP, findings=())
+    assert Cause.BAD_BATCH not in [c.cause for c in diagnose(slow, seen).causes]
 
 
 def test_a_source_that_cannot_be_read_says_nothing_about_the_run():
