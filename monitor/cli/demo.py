@@ -59,7 +59,7 @@ def demo(keep: Path | None) -> int:
             f.write(settings[1])
         code = _play(folder, config, check)
     if keep is None and code == OK:
-        print("demo: its state is deleted; `runwarden demo --keep DIR` keeps it for `runwarden incidents`.")
+        print("demo: all but the chart is deleted now; `runwarden demo --keep DIR` keeps it for `runwarden incidents`.")
     return code
 
 

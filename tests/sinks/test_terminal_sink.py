@@ -39,7 +39,7 @@ def test_a_page_that_is_told_anew_says_that_it_is_the_same_one() -> None:
 
 def test_commands_and_links_stand_in_one_column() -> None:
     stream = io.StringIO()
-    show(stream, replace(RESOLVED, links=(("Status page", "https://example.org/1"),)))
+    show(stream, replace(RESOLVED, notes=(), links=(("Status page", "https://example.org/1"),)))
     *_, command, link, _ = stream.getvalue().splitlines()
     assert command.index("runwarden") == link.index("https")
 
