@@ -22,7 +22,7 @@ from monitor.analysis.hypothesis import (
     Relation,
 )
 from monitor.analysis.signs import Seen, observe
-from monitor.analysis.trace import trace
+from monitor.analysis.trace import HELD_ROWS, trace
 from monitor.band import Span, span
 
 if TYPE_CHECKING:
@@ -131,7 +131,14 @@ def _predictions(rows: list[Row], window: Window, event: Span) -> list[Predictio
         series = window.of(role)
         if series is None:
             continue
-        if relation in _INSIDE and (now := trace(series, event)) is not None:
+        now = trace(series, event)
+        if (
+            relation is Relation.STAYS_OUT
+            and now is not None
+            and not now.band.outside(series.values[-HELD_ROWS:]).any()
+        ):
+            continue  # it is inside: nothing is there to stay out
+        if relation in _INSIDE and now is not None:
             # What is inside already can only stay there, and that can still fail; what is out can only come back.
             out = bool(now.band.outside(series.values[-1:]).any())
             relation = Relation.BACK_IN_BAND if out else Relation.STAYS_IN_BAND  # noqa: PLW2901

@@ -99,6 +99,14 @@ def test_a_leading_cause_predicts_something_and_names_an_experiment_with_a_contr
     assert hypothesis.experiment.gpu_hours is None
 
 
+def test_a_loss_that_never_left_its_band_is_not_predicted_to_stay_out():
+    about, seen = world(Cause.GRADIENT_INSTABILITY)
+    calm = window({s.role: s.values for s in seen.series} | {Role.LOSS: healthy()[Role.LOSS]})
+    hypothesis = diagnose(about, calm)
+    assert Cause.GRADIENT_INSTABILITY in [c.cause for c in hypothesis.causes]
+    assert (Role.LOSS.value, Relation.STAYS_OUT) not in [(p.metric, p.relation) for p in hypothesis.predictions]
+
+
 def test_the_prediction_of_the_rival_stands_beside_that_of_the_leader():
     about, early = world(Cause.BAD_BATCH, rows=ONSET + 5)
     hypothesis = diagnose(about, early)
