@@ -7,6 +7,7 @@ second condition. Rows between two changes of state are never visited in Python.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -42,7 +43,7 @@ class Verdict:
 class Condition:
     """An open condition.
 
-    level, worst: in the metric's unit. begun: values of the series before it. calm: successive
+    level, worst: in the metric's unit. begun, begun_t: values of the series before it, and its time. calm: successive
     values in band; settled: successive values in the band of the present baseline.
     """
 
@@ -58,6 +59,7 @@ class Condition:
     first_step: int
     last_row: int
     last_step: int
+    begun_t: float
     calm: int = 0
     settled: int = 0
 
@@ -117,8 +119,10 @@ class Scan:
             attempt=block.attempt, severity=int(v.severity[at]), reason=int(v.reason[at]), score=float(v.score[at]),
             level=self.bank.unscale(self.slot, float(v.level[at])), width=float(v.width[at]), worst=float(x.values[at]),
             begun=int(x.n[at]), first_row=int(block.row[row]), first_step=int(block.step[row]),
-            last_row=int(block.row[row]), last_step=int(block.step[row]),
+            last_row=int(block.row[row]), last_step=int(block.step[row]), begun_t=float(block.t[row]),
         )  # fmt: skip
+        if self.detector.patience_s > 0 and not math.isnan(self.condition.begun_t):
+            self.condition.severity = min(self.condition.severity, Severity.NOTICE)
         if self.detector.recurring is not None and x.segment.track.primary and self._recurs(self.condition):
             self.condition.severity, self.condition.reason = Severity.PAGE, self.detector.recurring
         return self._say(self.condition, row, Phase.BEGINS)
@@ -141,7 +145,12 @@ class Scan:
         age = x.n[at:] - c.begun
         end, run = first_run(calm, need, c.calm)
         settled, run_settled = self._settled(stays, age, settings, c.settled)
-        grow = np.flatnonzero(v.severity[at:] > c.severity)
+        graver = v.severity[at:] > c.severity
+        if self.detector.patience_s > 0 and graver.any():
+            graver &= ~(
+                x.segment.block.t[x.index[at:]] - c.begun_t < self.detector.patience_s
+            )  # NaN: no clock, no wait
+        grow = np.flatnonzero(graver)
         changes = [j for j in (end, settled, int(grow[0]) if grow.size else -1) if j >= 0]
         if not changes:
             c.calm, c.settled = run, run_settled

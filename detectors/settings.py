@@ -51,6 +51,7 @@ class Settings:
     time_gate: float = 0.10  # median of the last 16 values above the reference
     time_notice_z: float = 5.0
     time_notice_ratio: float = 1.25
+    time_patience_s: float = 3.0  # nobody is woken for what is over sooner
     time_skip_rows: int = 20  # compilation and warm-up
 
     stall_lost: float = 0.2  # 4 of the last 8 waits longer than usual by this share of the median step, …

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from detectors import Suite
 from detectors.cadence import Cadence
 from detectors.types import Kind, Phase, Severity
-from tests.detectors.series import GRAD, LOSS, SPEED, STEP, cut, loss, pages, rows, said, steady
+from tests.detectors.series import DATA, GRAD, LOSS, SPEED, STEP, cut, loss, pages, rows, said, steady
 
 SIZE = 700
 AT = 100  # row of the first long stride
@@ -170,3 +170,16 @@ def test_one_slow_step_is_a_notice(metric):
     values = steady(600, 12, noise=0.01)
     values[400] *= 1.35 if metric is STEP else 1 / 1.35
     assert [(f.row, f.severity) for f in said(Suite().update([rows({metric: values})]))] == [(400, Severity.NOTICE)]
+
+
+@pytest.mark.parametrize(
+    ("row_s", "severity"), [(0.04, Severity.NOTICE), (1.0, Severity.PAGE), (np.nan, Severity.PAGE)]
+)
+@pytest.mark.parametrize("metric", [STEP, DATA])
+def test_what_is_over_within_seconds_wakes_nobody(metric, row_s, severity):
+    values = steady(600, 13, noise=0.02)
+    values[400:440] *= 1.8
+    block = rows({metric: values} | ({STEP: 1 + values} if metric is DATA else {}))
+    block = replace(block, t=1e9 + row_s * np.arange(600))
+    found = [f for f in Suite().update([block]) if f.metric == metric[0]]
+    assert max(f.severity for f in found) is severity
