@@ -117,7 +117,7 @@ async def serve(app: web.Application, address: str) -> tuple[web.AppRunner, str]
         await asyncio.gather(starting, return_exceptions=True)
         await runner.cleanup()
         if isinstance(e, OSError):
-            why = os.strerror(e.errno).lower() if (e.errno or 0) > 0 else e.strerror or e  # below 0: of a name
+            why = os.strerror(e.errno).lower() if e.errno and e.errno > 0 else e.strerror or e  # below 0: of a name
             raise OSError(f"{address}: cannot be listened on ({why}); choose another port or host") from e
         raise
     bound = runner.addresses[0][1]
