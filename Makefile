@@ -4,7 +4,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 WRITERS := .venv-writers
 
-.PHONY: demo check test test-real writers soak schema lock bench-latency bench-idle bench-backtest bench-parsers bench-speed clean
+.PHONY: demo check test test-real writers soak schema lock bench-latency bench-idle bench-tail bench-backtest bench-parsers bench-speed clean
 
 demo: $(READY)
 	@$(BIN)/runwarden demo
@@ -32,12 +32,18 @@ $(WRITERS)/.ready: tests/real/writers.in tests/real/writers.lock
 
 soak: $(READY)
 	$(BIN)/python -m benchmarks.kills --kills 200
+	$(BIN)/python -m benchmarks.tail_model --sequences 10000
 
 bench-latency: $(READY)
 	$(BIN)/python -m benchmarks.latency
 
 bench-idle: $(READY)
 	$(BIN)/python -m benchmarks.idle
+
+# rsyslog stands beside ours where it is on the path or named in RSYSLOGD.
+bench-tail: $(READY)
+	$(BIN)/python -m benchmarks.tail_faults
+	$(BIN)/python -m benchmarks.tail_many
 
 bench-backtest: $(READY)
 	$(BIN)/python -m benchmarks.backtest_speed

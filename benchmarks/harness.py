@@ -71,10 +71,10 @@ class Daemon:
         assert self._process is not None
         return self._process.pid
 
-    def start(self) -> float:
-        """Start it; the seconds until it said READY."""
+    def start(self, program: Sequence[str] = ("-m", "monitor", "run", "--config")) -> float:
+        """Start it; the seconds until it said READY. program: Python's arguments before the configuration."""
         began = time.monotonic()
-        command = [sys.executable, "-m", "monitor", "run", "--config", str(self._config)]
+        command = [sys.executable, *program, str(self._config)]
         self._process = subprocess.Popen(
             command, cwd=ROOT, env=self._environ, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=self._log
         )
@@ -97,9 +97,9 @@ class Daemon:
         self.check()
         self._end(signal.SIGKILL)
 
-    def stop(self) -> None:
-        """SIGTERM, as systemd would."""
-        self._end(signal.SIGTERM)
+    def stop(self) -> int:
+        """SIGTERM, as systemd would; the exit code."""
+        return self._end(signal.SIGTERM)
 
     def close(self) -> None:
         """End it whatever its state."""
@@ -131,10 +131,10 @@ class Daemon:
         """Run → how many of its rows are committed."""
         return {run: json.loads(facts)["rows"] for run, facts in self.ask("SELECT run, facts FROM runs")}
 
-    def _end(self, sign: signal.Signals) -> None:
+    def _end(self, sign: signal.Signals) -> int:
         assert self._process is not None
         self._process.send_signal(sign)
-        self._process.wait(timeout=LIMIT_S)
+        return self._process.wait(timeout=LIMIT_S)
 
 
 class Slack:

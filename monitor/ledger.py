@@ -92,7 +92,8 @@ class Ledger:
         """Keep what a person says of an incident or its hypothesis."""
         with self._store.transaction() as db:
             db.execute("INSERT INTO verdicts VALUES (?, ?, ?, ?, ?)", (incident_id, now, author, verdict, cause))
-            said = Note(id=f"{incident_id}.verdict.{now:.3f}", text=f"Verdict by {author}: {verdict}.")
+            because = f", cause {cause}" if cause else ""
+            said = Note(id=f"{incident_id}.verdict.{now:.3f}", text=f"Verdict by {author}: {verdict}{because}.")
             self._say(db, incident_id, [said], now)
 
     def answer(self, explained: Explained, now: float) -> None:

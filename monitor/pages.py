@@ -5,6 +5,7 @@ The first 120 characters of a headline say which run, what, and how bad; numbers
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -34,6 +35,7 @@ _WHY = {
     Reason.RESOLVED_BY_HAND: "resolved by hand",
     Reason.FORGOTTEN: "the run made room for newer ones, it is not watched any more",
 }
+_BACK = {Kind.SOURCE_LOST: "it can be read again", Kind.SILENCE: "steps come again"}
 UNTOLD = {
     Reason.HISTORY: "nobody was paged, it was there before Runwarden was",
     Reason.TOO_OLD: "nobody was paged, it was too old when Runwarden read it",
@@ -43,7 +45,7 @@ _LEADS = (Kind.DIVERGENCE, Kind.LOSS_SPIKE)  # what a training incident is about
 _MOVED = 4
 _RAISED = (Reason.ESCALATED, Reason.CORROBORATED, Reason.PERSISTS)
 Moves = Mapping[str, Move]
-_UNITS = {"sigma": "σ", "cusum": " σ, cumulative", "ratio": "×", "s": " s"}
+_UNITS = {"sigma": "σ", "cusum": "σ, cumulative", "ratio": "×", "s": " s"}
 
 
 def number(value: float) -> str:
@@ -84,6 +86,8 @@ def headline(incident: Incident, moves: Moves = MappingProxyType({})) -> str:
     moves: how far its metrics went so far, as `monitor.move` measures it; without them what the detectors said counts.
     """
     lead = _lead(incident)
+    if incident.kind is Kind.SOURCE_LOST:  # a source has no rows
+        return f"{incident.run}: {_what(lead.kind)}{_size(lead)}"
     move = moves.get(lead.metric or "")
     since = place(*begin(incident, moves))
     worst = _worst(move) if move is not None and math.isfinite(lead.observed) else since
@@ -170,7 +174,9 @@ def facts(
 ) -> tuple[tuple[str, str], ...]:
     """(label, value) in the order in which a person asks. said: as in `Exhibits`."""
     since = f"{place(*begin(incident, moves))}, {moment(incident.opened_t)}"
-    if incident.paged_row > incident.first_row:
+    if incident.kind is Kind.SOURCE_LOST:
+        since = moment(incident.opened_t - incident.score)
+    elif incident.paged_row > incident.first_row:
         since += f", paged at {place(incident.paged_step, incident.paged_row)}"
     listed = [("Since", since)]
     if len(incident.metrics) > 1 or any(m.worst_row != m.onset_row for m in moves.values()):
@@ -190,23 +196,32 @@ def facts(
 
 def ending(incident: Incident) -> str:
     """Why, where and when an incident ended."""
-    why, where = _WHY.get(incident.reason, incident.reason.value), place(incident.last_step, incident.last_row)
-    lasted = duration(incident.resolved_t - incident.opened_t)
-    return f"{why} after {where}, {moment(incident.resolved_t)}, {lasted} after it began"
+    where, lasted_s = f" after {place(incident.last_step, incident.last_row)}", incident.resolved_t - incident.opened_t
+    if incident.kind is Kind.SOURCE_LOST:
+        where, lasted_s = "", lasted_s + incident.score
+    return f"{_why(incident)}{where}, {moment(incident.resolved_t)}, {duration(lasted_s)} after it began"
+
+
+def _why(incident: Incident) -> str:
+    if incident.reason is Reason.RECOVERED and incident.kind in _BACK:
+        return _BACK[incident.kind]
+    return _WHY.get(incident.reason, incident.reason.value)
 
 
 def note(transition: Transition) -> Note | None:
     """What a transition adds to the thread; None for the first page, which is the message itself."""
     incident, finding = transition.incident, transition.finding
-    text = None
+    text, key = None, str(incident.revision)
     if incident.reason is Reason.JOINED and finding is not None:
         text = f"Also: {_what(finding.kind)}{_size(finding)} at {place(finding.first_step, finding.first_row)}."
+        # Said once an episode: how bad it becomes stands in the message.
+        key = hashlib.sha256(f"{incident.episode}.{finding.key}".encode()).hexdigest()[:12]
     elif incident.reason is Reason.RELAPSED or (incident.episode > 1 and incident.reason in _RAISED):
         text = f"Relapse, episode {incident.episode}: {headline(incident)}."
     elif incident.state is Life.RESOLVED:
         how = "Closed without recovery" if standing(incident) == "closed" else "Resolved"
-        text = f"{how}: {_WHY.get(incident.reason, incident.reason.value)}."
-    return None if text is None else Note(id=f"{incident.id}.{incident.revision}", text=text)
+        text = f"{how}: {_why(incident)}."
+    return None if text is None else Note(id=f"{incident.id}.{key}", text=text)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -18,6 +18,7 @@ from sinks.message import Line, Message, Section
 from sinks.untrusted import columns, cut, escape, wrap
 
 WIDTH = 80
+LABELS = 12  # columns; a longer label of a link stands out
 BLOCKS, HEADER, BUDGET, ALT = 50, 150, 9_800, 500
 _COLOURS = {"PAGE": "31;1", "NOTICE": "33;1", "RESOLVED": "32;1"}
 
@@ -35,7 +36,8 @@ def terminal(message: Message, *, width: int = WIDTH, colour: bool = False) -> s
     lines += [_paint(line, "1" if colour else "") for line in wrap(message.headline, width)]
     for section in message.sections:
         lines += ["", *_section(section, width, colour=colour)]
-    gap = max(columns(label) for label, _ in message.commands) + 2
+    labels = [columns(label) for label, _ in (*message.commands, *message.links)]
+    gap = max(n for n in labels if n <= LABELS) + 2
     lines += ["", *(f"  {label}{' ' * (gap - columns(label))}{command}" for label, command in message.commands)]
     for label, url in message.links:
         line = f"  {label}{' ' * max(gap - columns(label), 2)}{url}"

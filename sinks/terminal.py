@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from dataclasses import replace
 from typing import TextIO
 
 from monitor.errors import PermanentError
@@ -46,7 +47,7 @@ class TerminalSink:
         notes = [note for note in page.notes if note.id not in said]
         now = digests(page)
         changed = [part for part in now if now[part] != shown.get(part)]
-        text = self._text(page, changed, [note_text(note.text) for note in notes])
+        text = self._text(page, changed, [note_text(note.text) for note in notes], again="marker" in shown)
         if text:
             await asyncio.to_thread(self._print, text)
         return Receipt(sink=self.name, data=now, notes=(*said, *(note.id for note in notes)))
@@ -60,12 +61,14 @@ class TerminalSink:
     async def close(self) -> None:
         """Nothing to release: the stream belongs to the caller."""
 
-    def _text(self, page: Page, changed: list[str], notes: list[str]) -> str:
+    def _text(self, page: Page, changed: list[str], notes: list[str], *, again: bool) -> str:
         if not changed and not notes:
             return ""
         message = compose(page)
         acknowledged = page.state == "acknowledged" and "marker" in changed
         if any(part in changed for part in _NEWS if part != "marker" or not acknowledged):
+            if again and "marker" not in changed:  # no second page: the same one, told anew
+                message = replace(message, marker=f"{message.marker}, edited")
             whole = terminal(message, width=self._width, colour=self._colour)
             return whole + noted(notes, width=self._width) + "\n"
         what = "acknowledged" if acknowledged else "edited"  # whoever did it was here: no second page for it

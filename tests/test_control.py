@@ -153,7 +153,7 @@ def test_a_verdict_is_kept_and_said_in_the_thread(folder, said):
         assert await w.ask("verdict", one, verdict=said, author="ada", cause="bad disk") == f"{one}: {said}"
         rows = w.state.reader._db.execute("SELECT incident, author, verdict, cause FROM verdicts").fetchall()
         assert rows == [(one, "ada", said, "bad disk")]
-        assert [n.text for n in w.state.reader.notes(one)] == [f"Verdict by ada: {said}."]
+        assert [n.text for n in w.state.reader.notes(one)] == [f"Verdict by ada: {said}, cause bad disk."]
 
     play(folder, body)
 

@@ -12,7 +12,7 @@ from detectors.types import Finding, Kind, Phase, Role, Severity
 from monitor.incident import Incident
 from monitor.incidents import Book, Limit, Transition
 from monitor.move import Move
-from monitor.pages import facts, headline, note
+from monitor.pages import ending, facts, headline, note
 
 
 def blowup(row: int, **changes: object) -> Finding:
@@ -81,6 +81,24 @@ def test_what_joins_is_said_in_the_thread_with_its_size():
     said = note(told(blowup(610), finding(611))[-1])
     assert said is not None
     assert said.text == "Also: loss spike 2.3 → 9.7 (4.22×) at step 611."
+
+
+def test_what_joins_again_and_again_is_said_once():
+    story = told(blowup(610), finding(611), finding(611, phase=Phase.ENDS), finding(640))
+    said = [n for n in map(note, story) if n is not None]
+    assert len(said) == 2
+    assert said[0].id == said[1].id  # and the thread takes an id once
+
+
+def test_a_source_has_no_rows_and_no_band():
+    lost = {"kind": Kind.SOURCE_LOST, "metric": None, "role": None, "unit": "s", "score": 60.0, "observed": 60.0}
+    gone = finding(1_795_216_821, step=-1, first_step=-1, t=1_795_216_881.0, run="prometheus", **lost)
+    assert headline(last(gone)) == "prometheus: source unreachable for 1 min"
+    assert dict(facts(last(gone)))["Since"] == "2026-11-20 23:20:21 UTC"
+    back = last(gone, replace(gone, phase=Phase.ENDS, t=gone.t + 60.0))
+    assert "row" not in ending(back)
+    assert ending(back).startswith("it can be read again")
+    assert ending(back).endswith("2 min after it began")
 
 
 def test_an_acknowledgement_stands_on_the_message_and_not_in_the_thread_as_well():

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from detectors.types import Kind
 from monitor.analysis.causes import TABLE, Row
 from monitor.analysis.hypothesis import (
     Answer,
@@ -21,7 +22,7 @@ from monitor.analysis.hypothesis import (
     Relation,
 )
 from monitor.analysis.signs import Seen, observe
-from monitor.analysis.trace import trace
+from monitor.analysis.trace import HELD_ROWS, trace
 from monitor.band import Span, span
 
 if TYPE_CHECKING:
@@ -48,7 +49,10 @@ class Differential:
 def diagnose(incident: Incident, window: Window) -> Hypothesis:
     """Rank the causes by the signs in the window. Pure; the same window gives the same hypothesis."""
     seen = observe(incident, window)
-    weighed = [(_weight(row, seen), row) for row in TABLE if not row.needs.isdisjoint(seen)]
+    kinds = {incident.kind, *(f.kind for f in incident.findings)}
+    weighed = [
+        (_weight(row, seen), row) for row in TABLE if not row.needs.isdisjoint(seen) and _bears(row.cause, kinds)
+    ]
     ranked = [pair for pair in sorted(weighed, key=lambda pair: -pair[0]) if pair[0] > 0][: MAX_RIVALS + 1]
     clear = bool(ranked) and ranked[0][0] >= ENOUGH and (len(ranked) == 1 or ranked[0][0] > ranked[1][0])
     causes = [_ranked(row, seen) for _, row in ranked]
@@ -74,6 +78,24 @@ _LOOK_CLOSER = Experiment(
 
 
 _INSIDE = frozenset({Relation.BACK_IN_BAND, Relation.STAYS_IN_BAND})
+
+
+_PACE = frozenset({Kind.THROUGHPUT_DROP, Kind.DATA_STALL, Kind.STRAGGLER})
+_LEARNING = frozenset(
+    {Kind.LOSS_SPIKE, Kind.DIVERGENCE, Kind.NONFINITE, Kind.GRAD_BLOWUP, Kind.PLATEAU, Kind.EVAL_REGRESSION}
+)
+_FOREIGN = {
+    Cause.LOADER_STARVATION: _LEARNING,
+    Cause.STORAGE_STALL: _LEARNING | {Kind.SILENCE},  # it is over, a silence is not
+    Cause.SLOW_HARDWARE: _LEARNING,
+    Cause.CONTENTION: _LEARNING,
+    Cause.BENIGN_PAUSE: _LEARNING,
+}
+
+
+def _bears(cause: Cause, kinds: set[Kind]) -> bool:
+    """A slow read moves no loss and a bad batch slows no step, however clear the signs of either."""
+    return not kinds <= _FOREIGN.get(cause, _PACE)
 
 
 def _weight(row: Row, seen: Seen) -> int:
@@ -109,7 +131,14 @@ def _predictions(rows: list[Row], window: Window, event: Span) -> list[Predictio
         series = window.of(role)
         if series is None:
             continue
-        if relation in _INSIDE and (now := trace(series, event)) is not None:
+        now = trace(series, event)
+        if (
+            relation is Relation.STAYS_OUT
+            and now is not None
+            and not now.band.outside(series.values[-HELD_ROWS:]).any()
+        ):
+            continue  # it is inside: nothing is there to stay out
+        if relation in _INSIDE and now is not None:
             # What is inside already can only stay there, and that can still fail; what is out can only come back.
             out = bool(now.band.outside(series.values[-1:]).any())
             relation = Relation.BACK_IN_BAND if out else Relation.STAYS_IN_BAND  # noqa: PLW2901

@@ -10,6 +10,7 @@ import contextlib
 import os
 import sys
 from collections.abc import Sequence
+from typing import TextIO
 
 from monitor.cli.parser import parser
 from monitor.cli.say import FAILED, INTERRUPTED, OK, TERMINATED, Terminated, fail, open_streams
@@ -18,6 +19,16 @@ from monitor.cli.say import FAILED, INTERRUPTED, OK, TERMINATED, Terminated, fai
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; the exit code."""
     open_streams()
+    try:
+        return _run(argv)
+    finally:
+        try:
+            sys.stderr.flush()
+        except (OSError, ValueError):  # nobody can be told; what is left unsaid must not become the exit code
+            _give_up(sys.stderr)
+
+
+def _run(argv: Sequence[str] | None) -> int:
     try:
         try:
             args = parser().parse_args(argv)
@@ -30,14 +41,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         return INTERRUPTED
     except BrokenPipeError:
         # The reader went away (`| head`): not an error, and nothing more can be written.
-        _give_up_output()
+        _give_up(sys.stdout)
         return OK
     except OSError as e:  # the commands report their own; without a name it is the output, on a full disk perhaps
-        _give_up_output()
+        _give_up(sys.stdout)
         return fail(f"{e.filename or 'standard output'}: {e.strerror}", FAILED)
     return code
 
 
-def _give_up_output() -> None:
+def _give_up(stream: TextIO) -> None:
     with contextlib.suppress(OSError, ValueError):
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())

@@ -57,7 +57,10 @@ def demo(keep: Path | None) -> int:
         config.write_text(_CONFIG.format(folder=folder).replace("  terminal: {}\n", f"  terminal: {{}}\n{settings[0]}"))
         with config.open("a") as f:
             f.write(settings[1])
-        return _play(folder, config, check)
+        code = _play(folder, config, check)
+    if keep is None and code == OK:
+        print("demo: all but the chart is deleted now; `runwarden demo --keep DIR` keeps it for `runwarden incidents`.")
+    return code
 
 
 def _live(environ: Mapping[str, str]) -> tuple[str, str] | int:

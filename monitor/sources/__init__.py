@@ -17,8 +17,10 @@ from monitor.section import Section
 
 REGISTRY: Mapping[str, str] = {
     "files": "monitor.sources.files.section",
+    "otlp": "monitor.sources.otlp.section",
     "prometheus": "monitor.sources.prometheus.section",
     "remote_write": "monitor.sources.remote_write.section",
+    "trackio": "monitor.sources.trackio.section",
     "wandb": "monitor.sources.wandb.section",
 }
 

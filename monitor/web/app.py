@@ -107,7 +107,8 @@ async def serve(app: web.Application, address: str) -> tuple[web.AppRunner, str]
     Raises OSError, which says what to do.
     """
     host, port = parse_address(address)
-    runner = web.AppRunner(app, access_log=None, shutdown_timeout=2.0)
+    # Bodies stay as they come: who reads them knows how far they may unfold.
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=2.0, auto_decompress=False)
     await runner.setup()
     starting = asyncio.ensure_future(web.TCPSite(runner, host, port).start())
     try:

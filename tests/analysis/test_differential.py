@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from analysis.worlds import FAULTS, ONSET, ROWS, healthy, incident, resumed, window, world
@@ -47,6 +49,20 @@ def test_silence_is_a_hang_unless_the_run_has_paused_as_long_before():
     assert diagnose(silent, window(healthy(), t=paused)).causes[0].cause is Cause.BENIGN_PAUSE
 
 
+@pytest.mark.parametrize("kind", [Kind.DIVERGENCE, Kind.SILENCE])
+def test_a_slow_read_explains_neither_a_loss_nor_a_silence(kind):
+    about, seen = world(Cause.STORAGE_STALL)
+    told = replace(about, kind=kind, findings=tuple(replace(f, kind=kind) for f in about.findings))
+    assert Cause.STORAGE_STALL in [c.cause for c in diagnose(about, seen).causes]
+    assert Cause.STORAGE_STALL not in [c.cause for c in diagnose(told, seen).causes]
+
+
+def test_a_bad_batch_explains_no_slow_step():
+    about, seen = world(Cause.BAD_BATCH)
+    slow = replace(about, kind=Kind.THROUGHPUT_DROP, findings=())
+    assert Cause.BAD_BATCH not in [c.cause for c in diagnose(slow, seen).causes]
+
+
 def test_a_source_that_cannot_be_read_says_nothing_about_the_run():
     lost = incident(role=None, kind=Kind.SOURCE_LOST)
     assert diagnose(lost, window(healthy())).causes[0].cause is Cause.MONITOR_FAULT
@@ -81,6 +97,14 @@ def test_a_leading_cause_predicts_something_and_names_an_experiment_with_a_contr
     assert hypothesis.experiment is not None
     assert hypothesis.experiment.control
     assert hypothesis.experiment.gpu_hours is None
+
+
+def test_a_loss_that_never_left_its_band_is_not_predicted_to_stay_out():
+    about, seen = world(Cause.GRADIENT_INSTABILITY)
+    calm = window({s.role: s.values for s in seen.series} | {Role.LOSS: healthy()[Role.LOSS]})
+    hypothesis = diagnose(about, calm)
+    assert Cause.GRADIENT_INSTABILITY in [c.cause for c in hypothesis.causes]
+    assert (Role.LOSS.value, Relation.STAYS_OUT) not in [(p.metric, p.relation) for p in hypothesis.predictions]
 
 
 def test_the_prediction_of_the_rival_stands_beside_that_of_the_leader():

@@ -29,6 +29,21 @@ def test_small_changes_print_a_short_block_and_a_new_state_the_whole_message() -
     assert stream.getvalue()[whole + len(update) :].startswith("── RESOLVED ─")
 
 
+def test_a_page_that_is_told_anew_says_that_it_is_the_same_one() -> None:
+    stream = io.StringIO()
+    receipt = show(stream, OPEN)
+    whole = stream.tell()
+    show(stream, replace(OPEN, headline="worse"), receipt)
+    assert stream.getvalue()[whole:].startswith("── PAGE, edited ─")
+
+
+def test_commands_and_links_stand_in_one_column() -> None:
+    stream = io.StringIO()
+    show(stream, replace(RESOLVED, notes=(), links=(("Status page", "https://example.org/1"),)))
+    *_, command, link, _ = stream.getvalue().splitlines()
+    assert command.index("runwarden") == link.index("https")
+
+
 def test_a_scored_prediction_is_a_short_block() -> None:
     assert OPEN.hypothesis is not None
     scored = replace(OPEN.hypothesis.predictions[0], outcome="confirmed", found="in its band from step 4161 on")

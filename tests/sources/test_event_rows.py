@@ -154,6 +154,20 @@ def test_the_last_row_is_read_at_once_when_the_next_file_of_the_run_is_there(tmp
         assert Unusable.TORN_LINE not in rig.counts
 
 
+@pytest.mark.parametrize("older", [False, True])
+def test_the_last_row_of_a_file_that_was_deleted_is_read_once_it_was_quiet(tmp_path: Path, older: bool) -> None:
+    if older:
+        append(tmp_path / "events.out.tfevents.1600000000.h", event(0) + event(0))
+    append(tmp_path / NAME, event(1) + event(2))
+    with watching(tmp_path) as rig:
+        rig.poll(6)
+        assert rig.steps()[-1:] == [1]
+        (tmp_path / NAME).unlink()
+        rig.poll(9)
+        assert rig.steps() == ([0, 0, 1, 2] if older else [1, 2])
+        assert rig.watch.poll(rig.now + 1).at_head
+
+
 def test_a_row_held_back_by_a_file_that_was_closed_for_want_of_descriptors_is_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -24,15 +24,11 @@ from typing import Any
 
 import pytest
 
-from monitor.errors import PermanentError
 from monitor.sources.files.inspect import rows
 
 CORPUS = Path(__file__).parents[3] / "shared" / "corpus" / "originals"
 EXPECTED: dict[str, Any] = json.loads((CORPUS / "expected.json").read_text()) if CORPUS.is_dir() else {}
 
-NOT_YET = {
-    "golden_values": "Megatron golden values are test fixtures in columns, written once; no run writes them live",
-}
 ELSEWHERE = {
     "events.out.tfevents": "held against the originals in test_record_formats.py",
     ".wandb.gz": "held against the originals in test_record_formats.py",
@@ -62,6 +58,7 @@ RULES: dict[tuple[str, str], Choice] = {
     ("modded-nanogpt", "train"): lacking("val_loss"),
     ("modded-nanogpt", "eval"): having("val_loss"),
     ("nanochat", "train"): having("dt_ms"),
+    ("megatron-golden", "train"): lambda found: found,
     ("bigscience", "train"): having("elapsed time per iteration (ms)"),
     ("bigscience", "excerpt"): lambda found: found,
     ("mlperf", "train"): counted,
@@ -125,13 +122,7 @@ def test_a_log_has_the_rows_that_its_trainer_wrote(file: str, number: int, read:
     assert hashlib.sha256(data).hexdigest() == EXPECTED[file]["sha256"]
     if elsewhere := next((why for mark, why in ELSEWHERE.items() if mark in file), None):
         pytest.skip(elsewhere)
-    try:
-        found = read(file)
-    except PermanentError as error:
-        why = next((why for mark, why in NOT_YET.items() if mark in file), None)
-        if why is None:
-            raise
-        pytest.skip(f"{why} ({error})"[:200])
+    found = read(file)
     about = EXPECTED[file]["runs"][number]
     kind = (file.split("/", maxsplit=1)[0], about["stream"])
     if kind in SAMPLES_ONLY:
@@ -165,6 +156,6 @@ def test_a_text_twin_of_a_json_log_has_its_rows(file: str) -> None:
 def test_every_format_of_the_corpus_has_a_rule_or_a_reason() -> None:
     for file, about in EXPECTED.items():
         for run in about.get("runs", ()):
-            listed = any(mark in file for mark in (*NOT_YET, *ELSEWHERE)) or file.endswith(".csv.gz")
+            listed = any(mark in file for mark in ELSEWHERE) or file.endswith(".csv.gz")
             kind = (file.split("/")[0], run["stream"])
             assert listed or kind in RULES or kind in SAMPLES_ONLY, file

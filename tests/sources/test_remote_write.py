@@ -502,7 +502,7 @@ def test_when_no_sender_is_heard_that_is_an_outage_of_the_source_and_no_silence_
             await push(other, rig.url, b"")  # metadata, say
             assert (rig.batches[-1].at_head, rig.batches[-1].status) == (True, Status.OK)
             lines = [(line.run, line.text) for b in rig.batches for line in b.lines]
-            assert ("rw/a", "Remote write: the sender 127.0.0.1 of this run has not been heard for 91 s") in lines
+            assert ("rw/a", "Receiver: the sender 127.0.0.1 of this run has not been heard for 91 s") in lines
         async with rig.reading():
             rig.now += 91_000
             await rig.tick()

@@ -240,3 +240,19 @@ def test_a_table_that_is_rewritten_with_a_wider_header_is_left_until_it_is_whole
         path.write_text("step,loss,val\n0,9.5,1.0\n")  # another training in its place
         rig.poll()
         assert [(r["step"], r["generation"]) for r in rig.seen[21:]] == [(0, 1)]
+
+
+def test_an_archive_whose_file_was_written_to_and_read_later_is_not_read_again(tmp_path: Path) -> None:
+    path, old = tmp_path / "t.jsonl", tmp_path / "t.jsonl.1"
+    append(old, b"".join(row(i) for i in range(100)))
+    with watching(tmp_path) as rig:
+        rig.poll()
+        archive = gzip.compress(old.read_bytes())
+        append(old, row(100))  # by a writer that nobody told
+        rig.poll()
+        old.with_name("t.jsonl.1.gz").write_bytes(archive)
+        old.unlink()
+        append(path, row(101))
+        rig.restart()
+        rig.poll(8)
+        assert rig.steps() == list(range(102))

@@ -167,3 +167,18 @@ def test_a_newest_state_that_is_deleted_does_not_bring_an_older_one_back(tmp_pat
         rig.restart()
         rig.poll()
         assert [r["values"]["loss"] for r in rig.seen if "loss" in r["values"]] == [i + 0.5 for i in range(1, 21)]
+
+
+@pytest.mark.parametrize("killed", [False, True])
+def test_a_state_that_was_never_finished_is_passed_over_for_the_next(tmp_path: Path, killed: bool) -> None:
+    checkpoint(tmp_path, 100, document(10))
+    with watching(tmp_path) as rig:
+        rig.poll()
+        checkpoint(tmp_path, 200, document(20)[:2_000])
+        rig.poll()
+        if killed:
+            rig.restart()
+        checkpoint(tmp_path, 300, document(30))
+        rig.poll(8)
+        assert [r["values"]["loss"] for r in rig.seen if "loss" in r["values"]] == [i + 0.5 for i in range(1, 31)]
+        assert {r["generation"] for r in rig.seen} == {0}

@@ -133,7 +133,7 @@ def test_what_cannot_be_read_is_an_error_before_the_first_batch(tmp_path: Path) 
         next(read_file(str(tmp_path / "none")))
     with pytest.raises(OSError, match="regular"):
         next(read_file(str(tmp_path)))
-    for content, reason in ((b"", "no complete line"), (b"a\0b\n", "binary"), (b"hello\n", "no training metrics")):
+    for content, reason in ((b"", "no complete line"), (b"a\0b\0c\n", "binary"), (b"hello\n", "no training metrics")):
         (tmp_path / "x").write_bytes(content)
         with pytest.raises(PermanentError, match=reason):
             next(read_file(str(tmp_path / "x")))

@@ -17,16 +17,21 @@ from types import TracebackType
 from typing import Protocol, Self
 
 from aiohttp import ClientError, web
+from doubles.otlp import collection, export
 from doubles.prometheus import PrometheusDouble
 from doubles.remote_write import push, scrape, sender
+from doubles.trackio import TrackioProject
 from doubles.wandb import ENTITY, KEY, PROJECT, WandbDouble
 
 from monitor.frame import Source
 from monitor.sources.files.source import FileSource
+from monitor.sources.otlp.message import Stepped, wire
 from monitor.sources.prometheus.rows import Query
 from monitor.sources.prometheus.source import Plan, PrometheusSource
+from monitor.sources.remote_write.rows import Bounds
 from monitor.sources.remote_write.source import Plan as RemoteWritePlan
 from monitor.sources.remote_write.source import RemoteWriteSource
+from monitor.sources.trackio.source import TrackioSource
 from monitor.sources.wandb.source import Plan as WandbPlan
 from monitor.sources.wandb.source import WandbSource
 
@@ -196,10 +201,46 @@ class Wandb:
         return True
 
 
+class Trackio:
+    """A folder with a project, its database in WAL mode. An outage is a folder that cannot be listed any more."""
+
+    flood = 6_000
+
+    def __init__(self, tmp_path: Path) -> None:
+        self._project = TrackioProject(tmp_path / "trackio" / "demo.db")
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._project.close()
+
+    def source(self) -> Source:
+        return TrackioSource("here", str(self._project.path.parent), now=lambda: 1_000.0, sleep=self._sleep)
+
+    async def _sleep(self, _: float) -> None:
+        await asyncio.sleep(0)
+
+    def write(self, run: str, rows: Written) -> None:
+        self._project.log(run, *({"step": step, "loss": loss} for step, loss in rows))
+
+    def fail(self) -> None:
+        self._project.close()
+        self._project.path.parent.rename(self._project.path.parent.with_name("away"))
+
+    def mend(self) -> None:
+        self._project.path.parent.with_name("away").rename(self._project.path.parent)
+
+    @property
+    def quiet(self) -> bool:
+        return True
+
+
 class RemoteWrite:
     """A sender that pushes what the trainer says, in order, again and again until it is taken."""
 
     flood = 12_000
+    _push, _scrape = staticmethod(push), staticmethod(scrape)
 
     def __init__(self, _: Path) -> None:
         self._now = 1_700_000_000_000
@@ -234,7 +275,7 @@ class RemoteWrite:
                 await asyncio.sleep(0.001)
                 if self._unsent and not self._down:
                     with contextlib.suppress(ClientError):  # nobody listens, or no longer
-                        if await push(session, f"http://127.0.0.1:{self._port}", self._unsent[0]) == 204:
+                        if await self._push(session, f"http://127.0.0.1:{self._port}", self._unsent[0]) < 300:
                             self._unsent.popleft()
 
     def write(self, run: str, rows: Written) -> None:
@@ -242,7 +283,7 @@ class RemoteWrite:
             body = b""
             for step, loss in rows[i : i + 500]:
                 self._now += 1000
-                body += scrape(self._now, {"loss": loss, "step": step}, run=run)
+                body += self._scrape(self._now, {"loss": loss, "step": step}, run=run)
             self._unsent.append(body)
 
     def fail(self) -> None:
@@ -256,10 +297,39 @@ class RemoteWrite:
         return self._down or not self._unsent
 
 
+class Otlp(RemoteWrite):
+    """An OpenTelemetry SDK that exports what the trainer says, the step as an attribute.
+
+    Nobody can tell its outage from a silent trainer; ours is an address that another program has.
+    """
+
+    _push, _scrape = staticmethod(export), staticmethod(collection)
+
+    def source(self) -> Source:
+        queries = (Query(query="loss"), Query(query="step"))
+        protocol = wire(Stepped(attribute="step", run_label="run"))
+        bounds = Bounds(repeats=True)
+        plan = RemoteWritePlan(
+            listen=f"127.0.0.1:{self._port}", queries=queries, step_metric="step", tick_s=0.005, answer_s=2.0,
+            wire=protocol, bounds=bounds,
+        )  # fmt: skip
+        return RemoteWriteSource("here", plan, clock=self._clock)
+
+    def fail(self) -> None:
+        super().fail()
+        self._other = socket.create_server(("127.0.0.1", self._port))
+
+    def mend(self) -> None:
+        self._other.close()
+        super().mend()
+
+
 WORLDS: Mapping[str, Callable[[Path], World]] = {
     "files": Files,
+    "otlp": Otlp,
     "prometheus": Prometheus,
     "remote_write": RemoteWrite,
+    "trackio": Trackio,
     "wandb": Wandb,
 }
 Story = Callable[[World], Awaitable[None]]

@@ -12,18 +12,16 @@ import itertools
 import os
 import re
 import time
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import PurePath
 
 from monitor.sources.files.rows import Unusable
+from monitor.sources.files.tailer import GRAIN_NS
 
 MAX_DEPTH = 8
 MAX_FILES = 100_000
-GRAIN_NS = 50_000_000
-"""Time stamps of folders are this coarse at the most."""
-
 SUFFIXES = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".log", ".logs", ".txt", ".out", ".err", ".wandb")
 SEQUENCE = "events.out.tfevents"
 """The family of a folder's event files: each start of a trainer writes one of its own, with the time in its name."""
@@ -73,19 +71,29 @@ def scan(root: str, max_files: int = MAX_FILES) -> Scan:
         folder = entry.path[: len(entry.path) - len(entry.name)]
         inode = entry.stat().st_ino if entry.is_symlink() else entry.inode()
         out.families.setdefault(folder + base, []).append(Member(age, entry.path, inode))
-    for members in out.families.values():
-        members.sort()
+    for base, members in out.families.items():
+        out.families[base] = _in_order(members)
     return out
+
+
+def _in_order(members: list[Member]) -> list[Member]:
+    """The oldest first; without archives that are being made: their file is there still."""
+    plain = {m.path for m in members}
+    return sorted(m for m in members if not (m.path.endswith(".gz") and m.path[:-3] in plain))
 
 
 def expand(pattern: str) -> tuple[str, list[str]]:
     """The folder that run ids are relative to and the paths to scan; a path without wildcards stands for itself."""
     if not glob.has_magic(pattern):
         return pattern, [pattern]
-    fixed = pattern
-    while glob.has_magic(fixed):
-        fixed = os.path.dirname(fixed)
-    return fixed, sorted(itertools.islice(glob.iglob(pattern, recursive=True), MAX_FILES))
+    return fixed(pattern), sorted(itertools.islice(glob.iglob(pattern, recursive=True), MAX_FILES))
+
+
+def fixed(pattern: str) -> str:
+    """The part of a path before its wildcards; looks at no file."""
+    while glob.has_magic(pattern):
+        pattern = os.path.dirname(pattern)
+    return pattern
 
 
 def _scan_file(root: str, out: Scan) -> None:
@@ -111,7 +119,7 @@ def family(path: str) -> list[Member]:
         listed = _list(folder) if fresh else _listed(folder, changed_ns)
     except OSError:
         return []  # what is gone in this moment is found by the next call
-    return sorted(listed.get(name, ()))
+    return _in_order(listed.get(name, []))
 
 
 def _is_checkpoint(path: str) -> bool:
@@ -154,23 +162,6 @@ def settled(path: str) -> list[Member]:
         if members == before:
             return members
     return []
-
-
-def younger(members: list[Member], inode: int) -> Member | None:
-    """The next younger file than `inode`; the youngest if that one is no member any more; None if there is none."""
-    here = next((i for i, m in enumerate(members) if m.inode == inode), None)
-    rest = members[-1:] if here is None else members[here + 1 :]
-    return rest[0] if rest else None
-
-
-def newcomer(members: list[Member], inode: int, known: Collection[int]) -> Member | None:
-    """The oldest file older than `inode` that is not known: a copy that copytruncate made; archives are none."""
-    for member in members:
-        if member.inode == inode:
-            return None
-        if member.inode not in known and not member.path.endswith(".gz"):
-            return member
-    return None
 
 
 def _walk(root: str, out: Scan) -> Iterator[os.DirEntry[str]]:

@@ -12,7 +12,7 @@ from monitor.frame import Source
 from monitor.section import Section
 from monitor.sources import SourceSection, named
 from monitor.sources.files import with_patterns
-from monitor.sources.files.discover import expand
+from monitor.sources.files.discover import fixed
 from monitor.sources.files.source import FileSource
 
 
@@ -53,7 +53,7 @@ def create(params: Params) -> list[Source]:
     Run ids are relative to what all paths have in common, so that two files of one name stay two runs.
     """
     paths = [p for p in dict.fromkeys(params.paths) if not any(p.startswith(f"{o}/") for o in params.paths)]
-    home = os.path.commonpath(expand(p)[0] for p in paths) if len(paths) > 1 else None
+    home = os.path.commonpath(fixed(p) for p in paths) if len(paths) > 1 else None
     formats = with_patterns([p.regex for p in params.patterns])
     return [
         FileSource(

@@ -6,6 +6,7 @@ Bounds: 64 KiB per look for formats that show at the beginning, then 1 MiB per p
 from __future__ import annotations
 
 import gzip
+import re
 
 from monitor.sources.files import PARSERS, Formats, Parser
 from monitor.sources.files.rows import Tally, Unusable
@@ -15,7 +16,8 @@ HEAD_BYTES = 1 << 16
 BINARY_BYTES = 4096
 MAX_REWRITTEN = 1 << 24
 STRAY = 50
-"""One byte in so many may be NUL: a crash leaves some in a text, a binary format has more."""
+"""In so many bytes there may be one stretch of NUL: a crash leaves one in a text, a binary format has more."""
+_NULS = re.compile(rb"\0+")
 
 
 class Sniffer:
@@ -37,7 +39,8 @@ class Sniffer:
         if name := next((n for n, f in PARSERS.items() if f.records is not None and f.records.opens(head)), ""):
             return name
         begin = head[:BINARY_BYTES].strip(b"\0")
-        if begin.count(0) * STRAY > len(begin) or not _is_text(head):
+        nuls = len(_NULS.findall(begin))
+        if (nuls > 1 and nuls * STRAY > len(begin)) or not _is_text(head):
             return self._refuse(Unusable.BINARY, tally)
         if not self._looked:
             if len(head) == HEAD_BYTES and b"\n" not in head:

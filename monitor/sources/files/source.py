@@ -13,11 +13,13 @@ import os
 import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Container, Mapping, Sequence
+from functools import partial
 from typing import NamedTuple
 
 from detectors.types import Origin
 from monitor.frame import Batch
 from monitor.sources.files import PARSERS, Formats
+from monitor.sources.files.aside import aside
 from monitor.sources.files.cursor import Cursor
 from monitor.sources.files.discover import MAX_FILES, Member, expand, run_of, scan
 from monitor.sources.files.haul import Haul, Names, encodable
@@ -30,6 +32,8 @@ RESCAN_S = 1.0
 MAX_ROWS = 50_000
 MAX_OPEN = 400
 MANY = 2_000
+QUIET = 100
+"""Polls without news: 25 s."""
 ROOT = "root:"
 """Marks a root that was looked at in the cursors: what appears below it later is new, not history."""
 GONE_S = 60.0
@@ -72,7 +76,7 @@ class FileSource:
         )
         try:
             while True:
-                batch = await asyncio.to_thread(watch.poll, self._clock())
+                batch = await aside(partial(watch.poll, self._clock()))
                 yield batch
                 if batch.at_head:
                     await self._sleep(self._poll_s)
@@ -116,6 +120,7 @@ class Watch:
         self._turn = 0
         self._gone: dict[str, int] = {}
         self._lock = threading.Lock()
+        self._closed = False
         self._damaged = 0
         for key, text in sorted(cursors.items()):
             if key.startswith(ROOT):
@@ -128,15 +133,31 @@ class Watch:
             self._streams[key] = Stream.resume(key, cursor, names, max_line_bytes=max_line_bytes, formats=formats)
         self._seen_roots = {root for root in paths if ROOT + encodable(root) in cursors}
 
+    @property
+    def streams(self) -> list[Stream]:
+        """The logs that are known."""
+        return list(self._streams.values())
+
     def close(self) -> None:
-        """Close all files, after a poll that is still under way in its thread."""
-        with self._lock:
-            for stream in self._streams.values():
-                stream.close()
-            self._streams.clear()
+        """Close all files, at once or when a poll that is under way has ended: it may hang, nobody waits for it."""
+        self._closed = True
+        if self._lock.acquire(blocking=False):
+            try:
+                for stream in self._streams.values():
+                    stream.close()
+                self._streams.clear()
+            finally:
+                self._lock.release()
 
     def poll(self, now: float) -> Batch:
         """Read what is new. now: Unix seconds."""
+        try:
+            return self._poll(now)
+        finally:
+            if self._closed:
+                self.close()
+
+    def _poll(self, now: float) -> Batch:
         with self._lock:
             haul = Haul(now)
             if self._damaged:
@@ -150,10 +171,10 @@ class Watch:
             return haul.batch(self._name, now, detail=detail)
 
     def _read(self, haul: Haul) -> None:
-        """Poll the streams in turn; where there are very many, the closed ones by quarters, new ones at once."""
+        """Poll the streams in turn; where there are very many, those that have been quiet for long by quarters."""
         streams = list(self._by_path.values())
         if len(streams) > MANY:
-            streams = [s for i, s in enumerate(streams) if s.open or not s.inode or (i + self._turn) % 4 == 0]
+            streams = [s for i, s in enumerate(streams) if s.quiet < QUIET or (i + self._turn) % 4 == 0]
             haul.more = self._turn < 4  # until all were looked at, nothing is known of their silence
         begin = self._turn % len(streams) if streams else 0
         self._turn += 1
@@ -250,7 +271,7 @@ class Watch:
             max_line_bytes=self._max_line,
             formats=self._formats,
         )
-        stream.members = members
+        stream.move(base, members)
         self._streams[key] = stream
         return stream
 

@@ -14,6 +14,7 @@ import gzip
 import hashlib
 import os
 import stat
+import time
 import zlib
 from bisect import bisect_left
 from dataclasses import dataclass, field
@@ -27,6 +28,8 @@ TAIL_BYTES = 256
 MAX_LINE_BYTES = 1 << 20
 READ_BYTES = 1 << 20
 NO_END = 1 << 62
+GRAIN_NS = 50_000_000
+"""Time stamps of files are this coarse at the most."""
 BOM = b"\xef\xbb\xbf"
 
 
@@ -50,21 +53,6 @@ class Chunk:
 
 class NotRegularError(OSError):
     """A folder, FIFO, device or socket."""
-
-
-def open_at(path: str, position: Position, *, max_line_bytes: int) -> Tail | None:
-    """`path` open at `position`, if it is the file that the position belongs to, or a copy of it. Never raises."""
-    try:
-        tail = Tail(path, position, max_line_bytes=max_line_bytes)
-    except OSError:
-        return None
-    try:
-        if tail.check() is Check.SAME and (position.offset or tail.inode == position.inode):
-            return tail
-    except OSError:
-        pass  # a damaged archive is no copy
-    tail.close()
-    return None
 
 
 def _hash(data: bytes) -> str:
@@ -94,7 +82,9 @@ class Tail:
         position = position or Position()
         self.offset, self._skipping = position.offset, position.skipping
         self._head, self._head_bytes, self._tail = position.head, position.head_bytes, position.tail
+        self._begin = b""
         self._fresh: tuple[int, int] | None = None
+        self._looked_ns = 0
 
     def close(self) -> None:
         """Give the descriptor back; further calls are not allowed."""
@@ -127,9 +117,19 @@ class Tail:
         except (EOFError, zlib.error) as error:
             raise gzip.BadGzipFile(str(error)) from error
 
+    @property
+    def begin(self) -> bytes:
+        """The first bytes, HEAD_BYTES at most, of what was read."""
+        return self._begin
+
     def status(self) -> os.stat_result:
         """Of the open file, whatever its name is now."""
         return os.fstat(self._fd)
+
+    def _look(self) -> os.stat_result:
+        """Its status before it is read."""
+        self._looked_ns = time.time_ns()
+        return self.status()
 
     def size(self) -> int:
         """Bytes of content, NO_END if only reading can tell."""
@@ -142,7 +142,18 @@ class Tail:
 
     def mark_seen(self) -> None:
         """Take the file as it is now for read, until it changes."""
-        status = self.status()
+        self._mark(self._look())
+
+    def certain(self) -> bool:
+        """Whether what is `unchanged` is so for sure: its time of change was past when it was read."""
+        return self._fresh is not None and self._looked_ns - self._fresh[1] > GRAIN_NS
+
+    def recheck(self) -> Check:
+        """Compare what is `unchanged`, but not for sure, once more."""
+        self._looked_ns = time.time_ns()
+        return self.check()
+
+    def _mark(self, status: os.stat_result) -> None:
         self._fresh = (status.st_size, status.st_mtime_ns)
 
     def mark_unseen(self) -> None:
@@ -153,8 +164,11 @@ class Tail:
         """Compare the file with the position. An empty position fits every file."""
         if not self.compressed and self.size() < self.offset:
             return Check.SHRUNK
-        if self._head_bytes and _hash(self.pread(self._head_bytes, 0)) != self._head:
-            return Check.OTHER_HEAD
+        if self._head_bytes:
+            begin = self.pread(self._head_bytes, 0)
+            if _hash(begin) != self._head:
+                return Check.OTHER_HEAD
+            self._begin = begin
         start = max(0, self.offset - TAIL_BYTES)
         if self.offset and _hash(self.pread(self.offset - start, start)) != self._tail:
             return Check.OTHER_TAIL
@@ -176,9 +190,11 @@ class Tail:
         boundary: byte offset; lines that begin before it are counted in `before`. returns: "\r" ends a line too.
         final: the file will not grow, so its last line needs no newline.
         """
-        status = self.status()
+        status = self._look()
         data = self.pread(budget, self.offset)
-        self._fresh = (status.st_size, status.st_mtime_ns) if len(data) < budget else None
+        self._mark(status)
+        if len(data) == budget:
+            self.mark_unseen()
         chunk = Chunk([], 0, [], more=len(data) == budget)
         final = final and not chunk.more
         end = len(data) if final else last_end(data, returns=returns)
@@ -210,7 +226,7 @@ class Tail:
         budget: int = READ_BYTES,
     ) -> Chunk:
         """The next complete records; parameters as of `read`, quiet_s: how long the file has not grown."""
-        status = self.status()
+        status = self._look()
         data = self.pread(budget, self.offset)
         full = len(data) == budget
         size = max(self.offset + len(data), self.size() if full or not self.compressed else 0)
@@ -219,7 +235,9 @@ class Tail:
         if not cut.end and full and budget <= self.max_line_bytes:  # a long record, but not too long: look further
             budget += self.max_line_bytes
             return self.records(framing, boundary=boundary, final=final, quiet_s=quiet_s, budget=budget)
-        self._fresh = None if full and cut.end else (status.st_size, status.st_mtime_ns)
+        self._mark(status)
+        if full and cut.end:
+            self.mark_unseen()
         chunk = Chunk(cut.records, bisect_left(cut.starts, boundary - self.offset), cut.too_long, full and cut.end > 0)
         chunk.damaged = {i: self.offset + cut.starts[i] for i in cut.damaged}
         chunk.torn, chunk.held = place.final and cut.end < len(data), cut.held
@@ -262,7 +280,7 @@ class Tail:
         if self._head_bytes < HEAD_BYTES:
             size = min(HEAD_BYTES, self.offset + consumed)
             head = data[:size] if self.offset == 0 else self.pread(size, 0)
-            self._head, self._head_bytes = _hash(head), len(head)
+            self._head, self._head_bytes, self._begin = _hash(head), len(head), head
         before, after = b"", b""
         if consumed < TAIL_BYTES and self.offset:
             start = max(0, self.offset - (TAIL_BYTES - consumed))

@@ -43,8 +43,19 @@ _Meaning = Place | Target | dict[str, str] | Unusable  # a dict: the labels of a
 class Intake:
     """Everything that is known of what was pushed, from a set of cursors on. Times are ms since 1970."""
 
-    def __init__(self, name: str, queries: Sequence[Query], runs: Runs, hosts: Hosts, head: str, now: int) -> None:
-        """head: the cursor HEAD, "" if there is none."""
+    def __init__(
+        self,
+        name: str,
+        queries: Sequence[Query],
+        runs: Runs,
+        hosts: Hosts,
+        head: str,
+        now: int,
+        *,
+        heartbeat: bool = True,
+    ) -> None:
+        """head: the cursor HEAD, "" if there is none. heartbeat: whether no word of a sender means that it is lost."""
+        self._heartbeat = heartbeat
         self._name = name
         self._queries = [(query, Selector(query.query)) for query in queries]
         self._runs = runs
@@ -87,7 +98,7 @@ class Intake:
         if cursors:
             cursors[HEAD] = json.dumps({"since": self._since})
         counts, self._runs.counts = self._runs.counts, {}
-        quiet_ms = now - self._latest if self._latest >= 0 else 0
+        quiet_ms = now - self._latest if self._heartbeat and self._latest >= 0 else 0
         lost = quiet_ms > LOST_MS
         return Batch(
             source=self._name,
@@ -125,7 +136,7 @@ class Intake:
         for sender, at in self._heard.items():
             if now - at > LOST_MS and sender not in self._quiet:
                 self._quiet.add(sender)
-                text = f"Remote write: the sender {sender} of this run has not been heard for {(now - at) // 1000} s"
+                text = f"Receiver: the sender {sender} of this run has not been heard for {(now - at) // 1000} s"
                 lines += [LogLine(run=r, row=self._runs.row(r), text=text) for r in self._runs.fed_by(sender)]
         return lines
 

@@ -1,4 +1,4 @@
-"""The HTTP side: POST /api/v1/write, answered with 2xx only when what it carried is committed.
+"""The HTTP side: a POST is answered with 2xx only when what it carried is committed. What is posted says `wire`.
 
 The sender's retry is the cursor, so an answer says what a retry can do. 4xx: nothing, it will never be taken (senders
 drop it). 503 with Retry-After: it may, because too much waits here, the commit takes too long or we are stopping. Never
@@ -18,11 +18,11 @@ from http import HTTPStatus
 from aiohttp import web
 
 from monitor.sources.remote_write.intake import Delivered
-from monitor.sources.remote_write.message import MalformedError, TooManyError, WriteRequest, parse
-from monitor.sources.remote_write.snappy import CorruptError, TooLargeError, decompress
+from monitor.sources.remote_write.message import MalformedError, TooManyError, WriteRequest
+from monitor.sources.remote_write.snappy import CorruptError, TooLargeError
+from monitor.sources.remote_write.wire import Wire
 from monitor.web.address import is_loopback, parse_address
 
-PATH = "/api/v1/write"
 MAX_WAITING = 64
 MAX_OF_SENDER = MAX_WAITING // 4
 MAX_TAKEN = 50_000
@@ -58,8 +58,9 @@ class _RefusedError(Exception):
 class Receiver:
     """Requests between their arrival and their commit."""
 
-    def __init__(self, *, token: str, max_bytes: int, answer_s: float) -> None:
+    def __init__(self, wire: Wire, *, token: str, max_bytes: int, answer_s: float) -> None:
         """token: "" for none; then only this machine's own names for itself are answered to."""
+        self._wire = wire
         self._token = f"Bearer {token}".encode() if token else b""
         self._max_bytes = max_bytes
         self._answer_s = answer_s
@@ -74,7 +75,7 @@ class Receiver:
     def app(self) -> web.Application:
         """What is served."""
         app = web.Application()
-        app.add_routes([web.post(PATH, self._receive)])
+        app.add_routes([web.post(self._wire.path, self._receive)])
         return app
 
     async def wait(self, most_s: float) -> None:
@@ -136,7 +137,8 @@ class Receiver:
                         raise self._never(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"more than {self._max_bytes} bytes")
                     self._hold(held, len(body))
             async with self._decoding:
-                decoded = await asyncio.to_thread(_decode, bytes(body), self._max_bytes)
+                encoding = request.headers.get("Content-Encoding", "")
+                decoded = await asyncio.to_thread(self._wire.decode, bytes(body), encoding, self._max_bytes)
         except TimeoutError:
             raise self._never(HTTPStatus.REQUEST_TIMEOUT, f"no whole body within {READ_S:g} s") from None
         except (ConnectionError, web.RequestPayloadError):
@@ -159,7 +161,7 @@ class Receiver:
                 committed = await waiting.done
         except TimeoutError:
             return self._later("not_committed").response
-        return web.Response(status=HTTPStatus.NO_CONTENT) if committed else self._later("stopping").response
+        return self._wire.reply(HTTPStatus.OK, "") if committed else self._later("stopping").response
 
     def _admit(self, request: web.Request) -> None:
         """Raises _RefusedError for what is not even read."""
@@ -169,8 +171,8 @@ class Receiver:
         if not self._token and not _local(request.host):  # a name that a web page elsewhere points here
             raise self._never(HTTPStatus.MISDIRECTED_REQUEST, "answers to loopback names only")
         kind = request.headers.get("Content-Type", "application/x-protobuf")
-        if request.headers.get("Content-Encoding", "") != "snappy" or "v2" in kind or "protobuf" not in kind:
-            raise self._never(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "only protocol 1.0 in snappy blocks is read")
+        if not self._wire.reads(kind, request.headers.get("Content-Encoding", "")):
+            raise self._never(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, self._wire.wanted)
         if (request.content_length or 0) > self._max_bytes:
             raise self._never(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"more than {self._max_bytes} bytes")
 
@@ -193,21 +195,17 @@ class Receiver:
         held.bytes = size
 
     def _never(self, status: HTTPStatus, why: str) -> _RefusedError:
-        self._count(f"remote_write_{status.name.lower()}")
-        return _RefusedError(web.Response(status=status, text=f"{why}\n"))
+        self._count(f"{self._wire.name}_{status.name.lower()}")
+        return _RefusedError(self._wire.reply(status, why))
 
     def _later(self, why: str) -> _RefusedError:
-        self._count(f"remote_write_{why}")
-        headers = {"Retry-After": str(RETRY_AFTER_S)}
-        text = f"{why.replace('_', ' ')}\n"
-        return _RefusedError(web.Response(status=HTTPStatus.SERVICE_UNAVAILABLE, text=text, headers=headers))
+        self._count(f"{self._wire.name}_{why}")
+        response = self._wire.reply(HTTPStatus.SERVICE_UNAVAILABLE, why.replace("_", " "))
+        response.headers["Retry-After"] = str(RETRY_AFTER_S)
+        return _RefusedError(response)
 
     def _count(self, what: str) -> None:
         self.refused[what] = self.refused.get(what, 0) + 1
-
-
-def _decode(body: bytes, most: int) -> WriteRequest:
-    return parse(decompress(body, most))
 
 
 def _local(host: str) -> bool:

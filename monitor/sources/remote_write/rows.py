@@ -45,6 +45,7 @@ class Unusable(StrEnum):
     OUT_OF_ORDER = "remote_write_out_of_order"
     TOO_OLD = "remote_write_too_old"
     FUTURE = "remote_write_in_the_future"
+    REPEATED = "remote_write_repeated_row"
     CORRUPT = "remote_write_corrupt_cursor"
 
 
@@ -82,17 +83,19 @@ class Row:
 
 @dataclass(slots=True)
 class Progress:
-    """row: ordinal of the run's next row. held: timestamp → what waits."""
+    """row: ordinal of the run's next row. held: timestamp → what waits. last: what the last row said, in short."""
 
     row: int = 0
     columns: dict[str, Column] = field(default_factory=dict)
     held: dict[int, Row] = field(default_factory=dict)
+    last: str = ""
 
     def dumps(self) -> str:
         """For the cursor."""
         columns = {c: [k.at, k.series, k.sender, int(k.ended)] for c, k in self.columns.items()}
         held = {t: r.values for t, r in self.held.items()}
-        return json.dumps({"row": self.row, "columns": columns, "held": held}, separators=(",", ":"))
+        kept = {"row": self.row, "columns": columns, "held": held, "last": self.last}
+        return json.dumps(kept, separators=(",", ":"))
 
     @classmethod
     def loads(cls, text: str, now: int) -> Progress:
@@ -100,7 +103,7 @@ class Progress:
         kept = json.loads(text)
         columns = {str(c): Column(int(a), str(s), str(w), bool(e)) for c, (a, s, w, e) in kept["columns"].items()}
         held = {int(t): Row(now, {str(c): float(v) for c, v in r.items()}) for t, r in kept["held"].items()}
-        return cls(int(kept["row"]), columns, held)
+        return cls(int(kept["row"]), columns, held, str(kept.get("last", "")))
 
     def ripe(self, now: int, join_ms: int) -> list[int]:
         """Timestamps of the rows that wait no longer, in order."""
@@ -115,11 +118,15 @@ class Progress:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bounds:
-    """max_series: of one sender. max_run_series: of one run. join_s: how long a row waits for the rest of it."""
+    """max_series: of one sender. max_run_series: of one run. join_s: how long a row waits for the rest of it.
+
+    repeats: whether senders say the last values again where there is nothing new, so that such rows are none.
+    """
 
     max_series: int = 5_000
     max_run_series: int = 1_000
     join_s: float = 2.0
+    repeats: bool = False
 
 
 class Runs:
@@ -209,13 +216,25 @@ class Runs:
             self._sweep(now)
         for run in sorted(self._waiting | touched):
             progress = self._runs[run]
-            rows = {t: progress.held.pop(t).values for t in progress.ripe(now, round(self._bounds.join_s * 1000))}
+            ripe = progress.ripe(now, round(self._bounds.join_s * 1000))
+            rows = {t: progress.held.pop(t).values for t in ripe}
+            if self._bounds.repeats:
+                self._unrepeat(progress, rows)
             made, progress.row = frames_of(run, rows, progress.row, self._step, origin, self._hosts)
             frames += made
             (self._waiting.add if progress.held else self._waiting.discard)(run)
-            if rows or run in touched:
+            if ripe or run in touched:
                 cursors[RUN + run] = progress.dumps()
         return frames, cursors
+
+    def _unrepeat(self, progress: Progress, rows: dict[int, dict[str, float]]) -> None:
+        """Take out the rows that say what the one before said, in every value."""
+        for t in sorted(rows):
+            said = blake2b(json.dumps(sorted(rows[t].items())).encode(), digest_size=6).hexdigest()
+            if said == progress.last:
+                del rows[t]
+                self.count(Unusable.REPEATED)
+            progress.last = said
 
     def _sweep(self, now: int) -> None:
         """Forget series that can bring nothing any more; the ordinal of a run's rows stays."""

@@ -1,8 +1,9 @@
-"""A remote-write receiver as a source: senders push, batches come out, and each sender hears of its commit.
+"""A receiver of remote write, or of what is pushed alike (see `wire`), as a source.
 
-Implements `monitor.frame.Source`. Requests that come while a batch is on its way wait for the next one, so that a
-retry of what is not committed yet is not answered before it is. Who reads slowly makes senders wait, then be told to
-come again; nothing is dropped. Batches of no request come every `tick_s`.
+Senders push, batches come out, and each sender hears of its commit. Implements `monitor.frame.Source`. Requests that
+come while a batch is on its way wait for the next one, so that a retry of what is not committed yet is not answered
+before it is. Who reads slowly makes senders wait, then be told to come again; nothing is dropped. Batches of no request
+come every `tick_s`.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from monitor.sources.hosts import Hosts
 from monitor.sources.remote_write.intake import HEAD, Intake
 from monitor.sources.remote_write.receiver import Receiver, Waiting
 from monitor.sources.remote_write.rows import Bounds, Runs
+from monitor.sources.remote_write.wire import REMOTE_WRITE, Wire
 from monitor.sources.series import Query
 from monitor.web.app import serve
 
@@ -38,6 +40,7 @@ class Plan:
     hosts: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     answer_s: float = 20.0
     tick_s: float = 1.0
+    wire: Wire = REMOTE_WRITE
 
 
 class RemoteWriteSource:
@@ -55,11 +58,12 @@ class RemoteWriteSource:
     async def batches(self, cursors: Mapping[str, str]) -> AsyncIterator[Batch]:
         """Yield batches for ever, beginning after `cursors`. TransientError while the address cannot be had."""
         plan = self._plan
-        receiver = Receiver(token=plan.token, max_bytes=plan.max_bytes, answer_s=plan.answer_s)
+        receiver = Receiver(plan.wire, token=plan.token, max_bytes=plan.max_bytes, answer_s=plan.answer_s)
         placed = {host: [f"{self.name}/{run}" for run in runs] for host, runs in plan.hosts.items()}
         hosts = Hosts(plan.presets, plan.host_label, placed)
         runs = Runs(cursors, plan.bounds, plan.step_metric, self._now(), hosts)
-        intake = Intake(self.name, plan.queries, runs, hosts, cursors.get(HEAD, ""), self._now())
+        head, speaks = cursors.get(HEAD, ""), plan.wire.heartbeat
+        intake = Intake(self.name, plan.queries, runs, hosts, head, self._now(), heartbeat=speaks)
         try:
             runner, self.url = await serve(receiver.app(), plan.listen)
         except OSError as e:
@@ -73,7 +77,8 @@ class RemoteWriteSource:
                 waiting = receiver.collect()
                 batch = await asyncio.to_thread(intake.take, [w.delivered for w in waiting], self._now())
                 refused, receiver.refused = receiver.refused, {}
-                batch = replace(batch, counts={**batch.counts, **refused})
+                counts = {k.replace(REMOTE_WRITE.name, plan.wire.name): many for k, many in batch.counts.items()}
+                batch = replace(batch, counts={**counts, **refused})
                 sent.append((batch, waiting))
                 waiting = []
                 yield batch

@@ -1,0 +1,1 @@
+"""Metrics that OpenTelemetry SDKs and collectors push: OTLP over HTTP."""

@@ -1,0 +1,1 @@
+"""Projects of Trackio, the SQLite databases that its trainers write on this machine."""
