@@ -1,7 +1,7 @@
-"""What we tell systemd: READY, STATUS, WATCHDOG and STOPPING datagrams to $NOTIFY_SOCKET. Without one nothing is sent.
+"""What we tell systemd, as datagrams to $NOTIFY_SOCKET: READY, STATUS, WATCHDOG, STOPPING, and that a start takes time.
 
-The watchdog is to be fed from the event loop, and only if the stages of the pipeline made progress: a thread that feeds
-it proves nothing. Protocol: sd_notify(3), sd_watchdog_enabled(3).
+Without one nothing is sent. The watchdog is to be fed from the event loop, and only if the stages of the pipeline made
+progress: a thread that feeds it proves nothing. Protocol: sd_notify(3), sd_watchdog_enabled(3).
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from collections.abc import Mapping
 READY = "READY=1"
 STOPPING = "STOPPING=1"
 WATCHDOG = "WATCHDOG=1"
+PATIENCE = "EXTEND_TIMEOUT_USEC=60000000"  # a start that still replays rows is no start that hangs
 MAX_STATUS = 200
 
 

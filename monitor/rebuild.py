@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from monitor.engine import Engine
@@ -16,11 +16,14 @@ from monitor.store import Store
 
 log = logging.getLogger(__name__)
 
-ROWS = 20_000
+ROWS = 4096
 
 
-def restore(engine: Engine, store: Store, snapshots: Mapping[str, bytes]) -> None:
-    """Bring back every run: from its snapshot and the rows after it, or from its rows alone."""
+def restore(engine: Engine, store: Store, snapshots: Mapping[str, bytes], moved: Callable[[], object]) -> None:
+    """Bring back every run: from its snapshot and the rows after it, or from its rows alone.
+
+    moved: called after each batch, for this may take minutes.
+    """
     strange = {}
     for run, blob in snapshots.items():
         try:
@@ -36,6 +39,7 @@ def restore(engine: Engine, store: Store, snapshots: Mapping[str, bytes]) -> Non
         engine.begin(run, source, attempt)
     for batch in store.after_snapshots():
         engine.observe(batch)
+        moved()
     for run, (_, _, facts) in bare.items():
         engine.recall(run, facts["rows"], facts["total_steps"], finished=facts["finished"])
 

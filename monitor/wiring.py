@@ -114,7 +114,7 @@ def _restored(
     book = Book()
     book.restore(restored.incidents)
     engine = Engine(Suite(), book, settings)
-    rebuild.restore(engine, store, restored.snapshots)
+    rebuild.restore(engine, store, restored.snapshots, lambda: notify.notify(os.environ, notify.PATIENCE))
     ledger = Ledger(engine, store, sink_names, hold_s)
     ledger.reopen()
     return ledger, {k: dict(v) for k, v in restored.cursors.items()}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import socket
 import sqlite3
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
@@ -569,3 +570,16 @@ def test_a_run_without_its_oldest_rows_keeps_its_attempt_and_its_count_of_rows(t
     ledger.close()
     again = ledger.engine.runs["r"]
     assert (again.attempt.ordinal, again.rows, again.last_row, again.alive) == (2, 450, 449, 150)
+
+
+def test_a_start_that_replays_rows_asks_systemd_for_patience(tmp_path, monkeypatch):
+    ledger = opened(tmp_path)
+    ledger.process(batch(frame({"loss": falling(300)})))
+    ledger.close()
+    of_another_release(tmp_path)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
+        systemd.bind(str(tmp_path / "notify"))
+        systemd.setblocking(False)
+        monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "notify"))
+        opened(tmp_path).close()
+        assert systemd.recv(1000) == b"EXTEND_TIMEOUT_USEC=60000000"

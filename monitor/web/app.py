@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import math
+import os
 from collections.abc import Awaitable, Callable, Sequence
 from http import HTTPStatus
 from pathlib import Path
@@ -101,7 +102,10 @@ def status_app(view: View, health: Callable[[], Readiness] = lambda: Readiness(r
 
 
 async def serve(app: web.Application, address: str) -> tuple[web.AppRunner, str]:
-    """Listen on "HOST:PORT" (port 0: any free one). Returns the runner, to clean up, and the URL. Raises OSError."""
+    """Listen on "HOST:PORT" (port 0: any free one). Returns the runner, to clean up, and the URL.
+
+    Raises OSError, which says what to do.
+    """
     host, port = parse_address(address)
     # Bodies stay as they come: who reads them knows how far they may unfold.
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=2.0, auto_decompress=False)
@@ -109,10 +113,13 @@ async def serve(app: web.Application, address: str) -> tuple[web.AppRunner, str]
     starting = asyncio.ensure_future(web.TCPSite(runner, host, port).start())
     try:
         await asyncio.shield(starting)
-    except BaseException:
+    except BaseException as e:
         # A start that is cancelled half-way would leave its socket listening, and nobody to close it.
         await asyncio.gather(starting, return_exceptions=True)
         await runner.cleanup()
+        if isinstance(e, OSError):
+            why = os.strerror(e.errno).lower() if e.errno and e.errno > 0 else e.strerror or e  # below 0: of a name
+            raise OSError(f"{address}: cannot be listened on ({why}); choose another port or host") from e
         raise
     bound = runner.addresses[0][1]
     return runner, f"http://[{host}]:{bound}" if ":" in host else f"http://{host}:{bound}"

@@ -67,7 +67,7 @@ class RemoteWriteSource:
         try:
             runner, self.url = await serve(receiver.app(), plan.listen)
         except OSError as e:
-            raise TransientError(f"{plan.listen}: cannot be listened on ({e.strerror or e})") from e
+            raise TransientError(str(e)) from e
         sent = deque[tuple[Batch, list[Waiting]]]()
         self._receiver, self._sent = receiver, sent
         waiting: list[Waiting] = []

@@ -67,6 +67,9 @@ class Api:
                 status, headers = response.status, response.headers
         except TimeoutError as e:
             raise FailedError(f"{self._url}: no answer within {self._timeout_s:g} s") from e
+        except aiohttp.ClientConnectorCertificateError as e:
+            why = "if its signer is your own, set SSL_CERT_FILE to his"
+            raise TransientError(f"{self._url}: the certificate is not trusted ({e.certificate_error}); {why}") from e
         except aiohttp.ClientConnectorError as e:
             raise TransientError(f"{self._url}: {e}") from e
         except (aiohttp.ClientError, OSError) as e:
