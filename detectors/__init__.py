@@ -104,6 +104,8 @@ class Suite:
 
     def _by_cadence(self, block: Block) -> list[Block]:
         """The block in pieces, cut where its run begins to log less often."""
+        if not block.row.size:
+            return []
         run = self._runs.setdefault(block.run, Run(block.attempt))
         turns = run.cadence.turns(block.attempt, block.step)
         run.turns.update(block.row[turns].tolist())
@@ -116,22 +118,23 @@ class Suite:
             for detector in self._detectors.values():
                 yield from detector.restart(block.run, run.tracks, block, "attempt_ended")
             back = 0 <= int(block.step[0]) < run.step
+            if back:  # training repeats itself from an earlier level: the level of later steps says nothing of it
+                self._unlearn(run)
             for track in run.tracks.values():
-                if track.slot < 0:
-                    continue
-                if back and track.role in (Role.LOSS, Role.GRAD_NORM):
-                    # Training repeats itself from an earlier level: the level of later steps says nothing of it.
-                    self._bank.clear(track.slot)
-                self._bank.restart(track.slot, self.settings.fresh_rows)
+                if track.slot >= 0:
+                    self._bank.restart(track.slot, self.settings.fresh_rows)
             run.step = -1
         elif run.turns and int(block.row[0]) in run.turns:
             run.turns.remove(int(block.row[0]))
             for kind in _LEARNT:
                 yield from self._detectors[kind].restart(block.run, run.tracks, block, "rebased")
-            for track in run.tracks.values():
-                if track.slot >= 0 and track.role in (Role.LOSS, Role.GRAD_NORM):
-                    self._bank.clear(track.slot)
+            self._unlearn(run)
         run.step = max(run.step, int(block.step.max()))
+
+    def _unlearn(self, run: Run) -> None:
+        for track in run.tracks.values():
+            if track.slot >= 0 and track.role in (Role.LOSS, Role.GRAD_NORM):
+                self._bank.clear(track.slot)
 
     def idle(self, now: float, runs: Collection[str] | None = None) -> list[Finding]:
         """What the time says. now: Unix seconds; runs: those whose source can be read, None for all."""

@@ -29,7 +29,7 @@ class LevelDetector(ABC):
     kind: Kind
     roles: tuple[Role, ...]
     reasons: tuple[tuple[str, str], ...]  # reason and the unit of its score
-    patience_s: float = 0.0  # how long a condition lasts, by the clock of its rows, before it may page
+    patient: bool = False  # whether a condition must last `time_patience_s` by the clock of its rows before it pages
     recurring: int | None = None  # the reason to page for notices that come again and again; None: never
 
     def __init__(self, settings: Settings) -> None:

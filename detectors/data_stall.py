@@ -13,7 +13,6 @@ from detectors.condition import LevelDetector
 from detectors.kernels import Bools, Floats
 from detectors.scan import Verdict
 from detectors.scored import Round, Stretch
-from detectors.settings import Settings
 from detectors.types import Kind, Role
 
 
@@ -22,11 +21,8 @@ class DataStall(LevelDetector):
 
     kind = Kind.DATA_STALL
     roles = (Role.DATA_TIME,)
+    patient = True
     reasons = (("wait", "sigma"), ("share", "ratio"))
-
-    def __init__(self, settings: Settings) -> None:
-        super().__init__(settings)
-        self.patience_s = settings.time_patience_s
 
     def candidates(self, round_: Round, values: slice) -> Bools:
         """Waits well above their median."""

@@ -1,8 +1,8 @@
 """A young loss that does not fall: its median of 64 is where it was 64 values ago, and was so 32 values earlier too.
 
 Looked at where the baseline is refreshed, every 8 values, and only while a healthy run still falls visibly: up to
-`plateau_rows` values. A notice at most. Ends when the median has fallen, or risen for good. Only primary losses that
-are positive.
+`plateau_rows` values of a log that begins near step 0: an old run that is seen late is flat by right. A notice at most.
+Ends when the median has fallen, or risen for good. Only primary losses that are positive.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from detectors.types import Block, Finding, Kind, Phase, Role, Severity
 
 _AGO = SHORT // EARLY  # refreshes between two medians that share no value
 _KEPT = _AGO + _AGO // 2 + 1
+_YOUNG = 4  # times the steps of the refreshes kept: at most so many lie before them
 
 
 @dataclass(slots=True)
@@ -49,7 +50,10 @@ class Plateau:
             return
         s = round_.scores
         first, last = np.searchsorted(s.edge_segment, round_.spans[Role.LOSS])
-        for e in first + np.flatnonzero(~np.isnan(s.edge_median[first:last])):
+        due = ~np.isnan(s.edge_median[first:last])
+        if not any(state.open for states in self._states.values() for state in states.values()):
+            due &= s.edge_count[first:last] <= self.settings.plateau_rows
+        for e in first + np.flatnonzero(due):
             i, count = int(s.edge_segment[e]), int(s.edge_count[e])
             segment = round_.segments[i]
             states = self._states.get(segment.block.run, {})
@@ -76,7 +80,8 @@ class Plateau:
                 )
         elif len(state.edges) == _KEPT:
             now, before = state.edges[-1 - _AGO][0], state.edges[0][0]
-            if self._flat(now, median) and self._flat(before, state.edges[-1 - _AGO // 2][0]):
+            young = state.edges[0][2] <= _YOUNG * (state.edges[-1][2] - state.edges[0][2])
+            if young and self._flat(now, median) and self._flat(before, state.edges[-1 - _AGO // 2][0]):
                 state.open, state.attempt, state.level = True, block.attempt, median
                 _, state.first_row, state.first_step = state.edges[0]
                 state.last_row, state.last_step = int(block.row[row]), int(block.step[row])

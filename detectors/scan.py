@@ -121,7 +121,7 @@ class Scan:
             begun=int(x.n[at]), first_row=int(block.row[row]), first_step=int(block.step[row]),
             last_row=int(block.row[row]), last_step=int(block.step[row]), begun_t=float(block.t[row]),
         )  # fmt: skip
-        if self.detector.patience_s > 0 and not math.isnan(self.condition.begun_t):
+        if self.detector.patient and not math.isnan(self.condition.begun_t):
             self.condition.severity = min(self.condition.severity, Severity.NOTICE)
         if self.detector.recurring is not None and x.segment.track.primary and self._recurs(self.condition):
             self.condition.severity, self.condition.reason = Severity.PAGE, self.detector.recurring
@@ -146,9 +146,9 @@ class Scan:
         end, run = first_run(calm, need, c.calm)
         settled, run_settled = self._settled(stays, age, settings, c.settled)
         graver = v.severity[at:] > c.severity
-        if self.detector.patience_s > 0 and graver.any():
+        if self.detector.patient and graver.any():
             graver &= ~(
-                x.segment.block.t[x.index[at:]] - c.begun_t < self.detector.patience_s
+                x.segment.block.t[x.index[at:]] - c.begun_t < settings.time_patience_s
             )  # NaN: no clock, no wait
         grow = np.flatnonzero(graver)
         changes = [j for j in (end, settled, int(grow[0]) if grow.size else -1) if j >= 0]

@@ -12,7 +12,6 @@ from detectors.condition import LevelDetector
 from detectors.kernels import FIXED, Bools
 from detectors.scan import Verdict, in_sigmas
 from detectors.scored import Round, Stretch
-from detectors.settings import Settings
 from detectors.types import Kind, Role
 
 
@@ -21,11 +20,8 @@ class Throughput(LevelDetector):
 
     kind = Kind.THROUGHPUT_DROP
     roles = (Role.STEP_TIME, Role.THROUGHPUT)
+    patient = True
     reasons = (("outlier", "sigma"), ("cusum", "cusum"))
-
-    def __init__(self, settings: Settings) -> None:
-        super().__init__(settings)
-        self.patience_s = settings.time_patience_s
 
     def candidates(self, round_: Round, values: slice) -> Bools:
         """Outliers and large CUSUMs."""

@@ -140,6 +140,18 @@ def test_a_loss_that_falls_or_is_flat_late_is_no_plateau():
     assert not [f for f in Suite().update([rows({LOSS: late})]) if f.kind is Kind.PLATEAU]
 
 
+def test_an_old_run_that_is_seen_late_is_flat_by_right():
+    values = flat_then_falling() * steady(SIZE, 3, noise=0.004)
+    late = sparse({LOSS: values}, 50_000 + 10 * np.arange(SIZE))
+    assert not [f for f in Suite().update([late]) if f.kind is Kind.PLATEAU]
+
+
+def test_an_empty_block_is_nothing():
+    suite, whole = Suite(), several()
+    assert suite.update([replace(rows({LOSS: np.zeros(0)}), columns=())]) == []
+    assert exact(suite.update([replace(whole, attempt=1)])) == exact(Suite().update([replace(whole, attempt=1)]))
+
+
 def test_one_of_the_first_values_far_above_those_before_is_a_notice():
     found = Suite().update([rows({LOSS: np.array([2.77, 2.78, 2.76, 7.34, 8.7])})])
     assert [(f.row, f.reason, f.severity) for f in found] == [(3, "jump", Severity.NOTICE)]
