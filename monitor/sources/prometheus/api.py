@@ -20,10 +20,9 @@ import numpy.typing as npt
 import orjson
 
 from monitor.errors import PermanentError, TransientError
+from monitor.sources.http import TooLargeError, read, untrusted, wait_s
 
-PIECE_BYTES = 1 << 16
 MAX_SAID = 300
-MAX_WAIT_S = 300.0
 VICTORIA_METRICS = "X-Server-Hostname"
 
 
@@ -109,13 +108,14 @@ class Api:
                 asyncio.timeout(self._timeout_s),
                 self._session.get(self._url, params=params, allow_redirects=False) as response,
             ):
-                text = await self._read(response)
+                text = await read(response, self._max_bytes)
                 status, headers = response.status, response.headers
         except TimeoutError as e:
             raise TransientError(f"{self._url}: no answer within {self._timeout_s:g} s") from e
         except aiohttp.ClientConnectorCertificateError as e:
-            why = "if its signer is your own, set SSL_CERT_FILE to his"
-            raise TransientError(f"{self._url}: the certificate is not trusted ({e.certificate_error}); {why}") from e
+            raise untrusted(self._url, e) from e
+        except TooLargeError as e:
+            raise TooMuchError(str(e)) from e
         except (aiohttp.ClientError, OSError) as e:
             raise TransientError(f"{self._url}: {e or type(e).__name__}") from e
         self._judge(status, headers, text)
@@ -127,15 +127,6 @@ class Api:
         if not isinstance(body, dict) or body.get("status") != "success":
             raise TransientError(f"{self._url}: an answer that is none of Prometheus")
         return body
-
-    async def _read(self, response: aiohttp.ClientResponse) -> bytes:
-        pieces = bytearray()
-        async for piece in response.content.iter_chunked(PIECE_BYTES):
-            pieces += piece
-            if len(pieces) > self._max_bytes:
-                response.close()  # what is left of it is not worth reading
-                raise TooMuchError(f"an answer of more than {self._max_bytes} bytes")
-        return bytes(pieces)
 
     def _judge(self, status: int, headers: Mapping[str, str], text: bytes) -> None:
         if status == 200:
@@ -152,11 +143,7 @@ class Api:
             raise PermanentError(f"{what}: a redirect, which is not followed; set url to where it leads")
         if status == 404:
             raise PermanentError(f"{what}: no Prometheus API there; url is what stands before /api/v1")
-        raise TransientError(what, _wait_s(headers.get("Retry-After", "")))
-
-
-def _wait_s(text: str) -> float:
-    return min(MAX_WAIT_S, float(text)) if text.isascii() and text.isdigit() and len(text) < 9 else 0.0
+        raise TransientError(what, wait_s(headers, "Retry-After"))
 
 
 def _said(text: bytes) -> str:

@@ -19,10 +19,9 @@ import aiohttp
 import orjson
 
 from monitor.errors import PermanentError, TransientError
+from monitor.sources.http import TooLargeError, read, untrusted, wait_s
 
-PIECE_BYTES = 1 << 16
 MAX_SAID = 300
-MAX_WAIT_S = 300.0
 
 
 class FailedError(TransientError):
@@ -63,13 +62,14 @@ class Api:
                 asyncio.timeout(self._timeout_s),
                 self._session.post(self._url, json=body, headers=self._headers, allow_redirects=False) as response,
             ):
-                text = await self._read(response)
+                text = await read(response, self._max_bytes)
                 status, headers = response.status, response.headers
         except TimeoutError as e:
             raise FailedError(f"{self._url}: no answer within {self._timeout_s:g} s") from e
         except aiohttp.ClientConnectorCertificateError as e:
-            why = "if its signer is your own, set SSL_CERT_FILE to his"
-            raise TransientError(f"{self._url}: the certificate is not trusted ({e.certificate_error}); {why}") from e
+            raise untrusted(self._url, e) from e
+        except TooLargeError as e:
+            raise TooMuchError(f"{self._url}: {e}") from e
         except aiohttp.ClientConnectorError as e:
             raise TransientError(f"{self._url}: {e}") from e
         except (aiohttp.ClientError, OSError) as e:
@@ -93,15 +93,6 @@ class Api:
             raise FailedError(f"{self._url}: {next(iter(complaints.values()), 'an answer without data')}")
         return Answer(data=data, complaints=complaints, now=now)
 
-    async def _read(self, response: aiohttp.ClientResponse) -> bytes:
-        pieces = bytearray()
-        async for piece in response.content.iter_chunked(PIECE_BYTES):
-            pieces += piece
-            if len(pieces) > self._max_bytes:
-                response.close()  # what is left of it is not worth reading
-                raise TooMuchError(f"{self._url}: an answer of more than {self._max_bytes} bytes")
-        return bytes(pieces)
-
     def _judge(self, status: int, headers: Mapping[str, str], text: bytes) -> None:
         if status == 200:
             return
@@ -113,19 +104,10 @@ class Api:
         if status == 404:
             raise PermanentError(f"{what}: no W&B API there; base_url is what stands before /graphql")
         if status == 429:
-            raise TransientError(f"{what}: too many requests", _wait_s(headers))
+            raise TransientError(f"{what}: too many requests", wait_s(headers, "RateLimit-Reset", "Retry-After"))
         if status >= 500:
-            raise FailedError(what, _wait_s(headers))
+            raise FailedError(what, wait_s(headers, "RateLimit-Reset", "Retry-After"))
         raise FailedError(f"{what}: {_said(text)}")
-
-
-def _wait_s(headers: Mapping[str, str]) -> float:
-    """How long the server asks us to wait, in seconds, 0 if it does not."""
-    for name in ("RateLimit-Reset", "Retry-After"):
-        text = headers.get(name, "")
-        if text.isascii() and text.replace(".", "", 1).isdigit() and len(text) < 9:
-            return min(MAX_WAIT_S, float(text))
-    return 0.0
 
 
 def _clock(text: str) -> float:
