@@ -108,6 +108,8 @@ class Suite:
             return []
         run = self._runs.setdefault(block.run, Run(block.attempt))
         turns = run.cadence.turns(block.attempt, block.step)
+        if not turns:
+            return [block]
         run.turns.update(block.row[turns].tolist())
         return parts(block, turns)
 

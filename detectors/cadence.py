@@ -31,6 +31,10 @@ class Cadence:
         """Take in the next rows; positions at which a longer cadence is certain. step: int64[n], -1 for none."""
         if attempt != self.attempt:
             self.attempt, self.highest, self.strides, self.longer = attempt, -1, [], 0
+        if step.size == 1:  # a tick brings one row of every run
+            now, before = int(step[0]), self.highest
+            self.highest = max(now, before)
+            return [0] if 0 <= before < now and self._turns(now - before) else []
         reached = np.maximum.accumulate(np.concatenate([[self.highest], step]))
         at = np.flatnonzero((reached[1:] > reached[:-1]) & (reached[:-1] >= 0))
         stride = reached[at + 1] - reached[at]
@@ -46,7 +50,8 @@ class Cadence:
         return found
 
     def _turns(self, stride: int) -> bool:
-        if len(self.strides) < STRIDES or stride < FACTOR * median(self.strides):
+        few = len(self.strides) < STRIDES
+        if few or stride < FACTOR * min(self.strides) or stride < FACTOR * median(self.strides):
             self.strides = [*self.strides[1 - STRIDES :], stride]
             self.longer = 0
             return False

@@ -79,8 +79,6 @@ def split(block: Block, rows: int) -> tuple[Block, Block]:
 
 def parts(block: Block, at: Sequence[int]) -> list[Block]:
     """The block, cut before each of these positions."""
-    if not at:
-        return [block]
     marks = [0, *at, block.row.size]
     return [_rows(block, low, high) for low, high in pairwise(marks) if low < high]
 
